@@ -1,0 +1,1 @@
+"""The `fourdhands` command: one file per subcommand."""

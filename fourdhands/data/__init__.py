@@ -1,0 +1,1 @@
+"""Shards, manifests, the data stream and rendered scenes."""

@@ -1,0 +1,1 @@
+"""Trained checkpoints as predictors for others."""

@@ -1,0 +1,98 @@
+"""Boxes, and the affine between the full image and a hand's crop.
+
+A bbox is (centre x, centre y, size x, size y) in pixels of the full image. Pixel centres lie at
+integers, so an image of width w spans [-0.5, w - 0.5]. The box is the only record of a crop: the
+affine is derived from it wherever it is needed.
+"""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fourdhands.skeleton import Side
+
+
+def bbox_around(points: Tensor, valid: Tensor) -> Tensor:
+    """Tight box of the valid points: (..., N, 2) and (..., N) to (..., 4); zeros if none is valid."""
+    inf = torch.tensor(float("inf"), dtype=points.dtype, device=points.device)
+    low = torch.where(valid[..., None], points, inf).amin(-2)
+    high = torch.where(valid[..., None], points, -inf).amax(-2)
+    box = torch.cat(((low + high) / 2, high - low), -1)
+    return torch.where(valid.any(-1)[..., None], box, torch.zeros_like(box))
+
+
+def expand_bbox(bbox: Tensor, *, scale: float, aspect: float) -> Tensor:
+    """Scale (..., 4) boxes about their centres, then grow one side so that width / height = aspect."""
+    width = torch.maximum(bbox[..., 2], bbox[..., 3] * aspect) * scale
+    return torch.cat((bbox[..., :2], torch.stack((width, width / aspect), -1)), -1)
+
+
+def mirror_bbox(bbox: Tensor, image_width: Tensor | float) -> Tensor:
+    """The boxes (..., 4) in the mirrored image."""
+    return torch.cat((image_width - 1 - bbox[..., :1], bbox[..., 1:]), -1)
+
+
+def crop_affine(bbox: Tensor, crop_size: tuple[int, int], mirrored: Tensor) -> Tensor:
+    """Affine taking full-image pixels to crop pixels.
+
+    Args:
+        bbox: (..., 4).
+        crop_size: height, width of the crop.
+        mirrored: (...) bool, whether the crop is flipped in x.
+
+    Returns:
+        (..., 2, 3).
+    """
+    height, width = crop_size
+    scale_x, scale_y = width / bbox[..., 2], height / bbox[..., 3]
+    sign = torch.where(mirrored, -1.0, 1.0).to(bbox)
+    zero = torch.zeros_like(scale_x)
+    row_x = torch.stack((sign * scale_x, zero, (width - 1) / 2 - sign * scale_x * bbox[..., 0]), -1)
+    row_y = torch.stack((zero, scale_y, (height - 1) / 2 - scale_y * bbox[..., 1]), -1)
+    return torch.stack((row_x, row_y), -2)
+
+
+def side_mirrored(reference: Tensor) -> Tensor:
+    """(S,) bool on the device of `reference`: which side's crops are mirrored (the left's)."""
+    return torch.tensor([side is Side.LEFT for side in Side], device=reference.device)
+
+
+def crop_from_image(bbox: Tensor, crop_size: tuple[int, int]) -> Tensor:
+    """Affines (..., S, 2, 3) of both hands' crops, the left one mirrored."""
+    return crop_affine(bbox, crop_size, side_mirrored(bbox).expand(bbox.shape[:-1]))
+
+
+def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
+    """Apply (..., 2, 3) to points (..., N, 2)."""
+    return points @ affine[..., :2].mT + affine[..., None, :, 2]
+
+
+def warp_crop(
+    image: NDArray[np.uint8], affine: NDArray[np.floating], crop_size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Cut a crop out of an image (H, W, 3), black outside it; reduces with area averaging.
+
+    Args:
+        image: full image.
+        affine: (2, 3) crop_from_image.
+        crop_size: height, width.
+    """
+    height, width = crop_size
+    reduction = int(min(1 / abs(affine[0, 0]), 1 / abs(affine[1, 1])))
+    if reduction >= 2:  # bilinear sampling alone would alias: first average whole blocks of pixels
+        rows, columns = image.shape[0] // reduction, image.shape[1] // reduction
+        if rows and columns:
+            image = cv2.resize(
+                image[: rows * reduction, : columns * reduction],
+                (columns, rows),
+                interpolation=cv2.INTER_AREA,
+            )
+            # a block's centre (reduction - 1) / 2 in the old image is 0 in the new one
+            linear = affine[:, :2] * reduction
+            offset = affine[:, 2] + affine[:, :2].sum(1) * (reduction - 1) / 2
+            affine = np.column_stack((linear, offset))
+    return cv2.warpAffine(  # type: ignore[return-value]
+        image, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )

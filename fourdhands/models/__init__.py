@@ -1,0 +1,1 @@
+"""The network: start with `network.py`."""

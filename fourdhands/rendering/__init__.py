@@ -1,0 +1,1 @@
+"""One renderer for everyone: rendered scenes, overlays, contact sheets."""

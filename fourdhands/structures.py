@@ -1,0 +1,185 @@
+"""Every typed thing that flows through the program.
+
+Legend of dimensions, used throughout the project:
+
+    B clips   T frames   S = 2 sides (0 right, 1 left)   J = 21 joints   V = 778 vertices
+
+Metres, seconds, pixels. The camera frame is OpenCV's (x right, y down, z forward); pixel centres lie
+at integer coordinates. Rotations are matrices. A missing label is zeros with a False in its mask.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor
+
+from fourdhands.skeleton import Side
+
+
+@dataclass(frozen=True)
+class TensorStruct:
+    """Base of the tensor dataclasses: maps functions over all tensors, however nested."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return a copy with `function` applied to every tensor (None and metadata pass through)."""
+
+        def apply(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return function(value)
+            return value.map(function) if isinstance(value, TensorStruct) else value
+
+        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def detach(self) -> Self:
+        """Cut every tensor from the autograd graph."""
+        return self.map(Tensor.detach)
+
+    def __getitem__(self, index: Any) -> Self:
+        """Index the leading dimensions of every tensor alike."""
+        return self.map(lambda tensor: cast("Tensor", tensor[index]))
+
+
+@dataclass(frozen=True)
+class HandState(TensorStruct):
+    """MANO parameters of both hands: network output, label, refinement variable and file alike.
+
+    Attributes:
+        global_orient: (..., S, 3, 3) wrist rotation, camera frame.
+        hand_pose: (..., S, 15, 3, 3) absolute finger rotations (MANO's mean pose included).
+        betas: (..., S, 10) shape.
+        transl: (..., S, 3) metres, added to MANO's posed mesh, camera frame.
+    """
+
+    global_orient: Tensor
+    hand_pose: Tensor
+    betas: Tensor
+    transl: Tensor
+
+
+@dataclass(frozen=True)
+class HandGeometry(TensorStruct):
+    """What a hand model makes of a `HandState`: camera frame, metres.
+
+    Attributes:
+        joints: (..., S, J, 3).
+        vertices: (..., S, V, 3).
+    """
+
+    joints: Tensor
+    vertices: Tensor
+
+    @property
+    def root(self) -> Tensor:
+        """(..., S, 3) wrists."""
+        return self.joints[..., 0, :]
+
+    def relative_to_root(self) -> "HandGeometry":
+        """Each hand relative to its own wrist."""
+        root = self.root[..., None, :]
+        return HandGeometry(joints=self.joints - root, vertices=self.vertices - root)
+
+
+def left_from_right_root(joints: Tensor) -> Tensor:
+    """`upsilon`, left wrist minus right wrist: (..., S, J, 3) joints to (..., 3) metres."""
+    return joints[..., Side.LEFT, 0, :] - joints[..., Side.RIGHT, 0, :]
+
+
+@dataclass(frozen=True)
+class Camera(TensorStruct):
+    """A pinhole camera of the full image.
+
+    Attributes:
+        intrinsics: (..., 3, 3) pixels of the full image.
+        image_size: (..., 2) width, height.
+        cam_from_world: (..., 4, 4) OpenCV extrinsics.
+    """
+
+    intrinsics: Tensor
+    image_size: Tensor
+    cam_from_world: Tensor
+
+
+@dataclass(frozen=True)
+class Labels(TensorStruct):
+    """Ground truth of a clip, with masks for what is missing.
+
+    Attributes:
+        hands: MANO parameters; hands_valid (..., S) says where.
+        joints: (..., S, J, 3) camera frame; joints_valid (..., S, J).
+        joints_2d: (..., S, J, 2) pixels of the full image; joints_2d_valid (..., S, J).
+    """
+
+    hands: HandState
+    hands_valid: Tensor
+    joints: Tensor
+    joints_valid: Tensor
+    joints_2d: Tensor
+    joints_2d_valid: Tensor
+
+
+@dataclass(frozen=True)
+class ClipMeta:
+    """Where a clip comes from; plain Python, one per clip."""
+
+    dataset: str
+    key: str
+    sequence: str
+    camera: str
+    fps: float
+    frame_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ClipBatch(TensorStruct):
+    """A batch of clips as the network sees them.
+
+    Attributes:
+        crops: uint8 (B, T, S, 3, h, w) RGB; left crops are mirrored, so all show right hands.
+        bbox: (B, T, S, 4) region each crop shows: centre x, y and size x, y in full-image pixels.
+        camera: of the full image, dimensions (B, T).
+        hand_present: (B, T, S) bool; an absent hand's crop and box are never looked at.
+        frame_valid: (B, T) bool; False pads a clip.
+        times: (B, T) seconds.
+        labels: dimensions (B, T), or None.
+        meta: one `ClipMeta` per clip.
+    """
+
+    crops: Tensor
+    bbox: Tensor
+    camera: Camera
+    hand_present: Tensor
+    frame_valid: Tensor
+    times: Tensor
+    labels: Labels | None
+    meta: tuple[ClipMeta, ...] = ()
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """Height and width of the crops."""
+        return self.crops.shape[-2], self.crops.shape[-1]
+
+    @property
+    def hand_visible(self) -> Tensor:
+        """(B, T, S) bool: a present hand in a valid frame."""
+        return self.hand_present & self.frame_valid[..., None]
+
+
+@dataclass(frozen=True)
+class Predictions(TensorStruct):
+    """What the network says of a `ClipBatch`; dimensions (B, T).
+
+    Attributes:
+        hands: both hands in the camera frame (true left and right).
+        crop_camera: (B, T, S, 3) weak perspective (s, t_x, t_y) of each (mirrored) crop.
+        upsilon: (B, T, 3) left wrist minus right wrist, metres, camera frame.
+    """
+
+    hands: HandState
+    crop_camera: Tensor
+    upsilon: Tensor

@@ -1,0 +1,1 @@
+"""Photographs and video: finding hands, predicting, drawing."""
