@@ -1,1 +1,1 @@
-"""The hand model: MANO through smplx, its assets, the open hand, and hand anatomy."""
+"""Hand models: MANO's layer, reading of model files, the open hand, and hand anatomy."""

@@ -1,0 +1,220 @@
+"""Read the arrays of an untrusted pickle without running anything that it asks for.
+
+The official MANO files are Python 2 pickles of numpy arrays, scipy sparse matrices and `chumpy`
+objects. A pickle is a program: it names callables and calls them. Here every name that such a file
+may use is answered by an inert stand-in that only takes notes, every other name is refused, and the
+arrays are rebuilt from the notes afterwards. numpy, scipy and chumpy are never called by the file.
+"""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Array = NDArray[np.generic]
+
+_MAX_BYTES: Final = 64 * 2**20  # the official files have 4 MB
+_NUMBER_KINDS: Final = "biuf"
+# What the pickle machinery raises for a file that is damaged or not a pickle.
+_DAMAGED: Final = (
+    pickle.UnpicklingError,
+    EOFError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class _RefusedError(Exception):
+    """The pickle names something outside the list of known names."""
+
+
+class _Note:
+    """Stand-in for one object of the file: keeps the arguments and the state that it is given."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def resolve(self) -> Any:
+        """The array that the object stands for."""
+        raise ValueError("it holds an object that is no array")
+
+
+class _Dtype(_Note):
+    """`numpy.dtype(code, align, copy)`, then the state (version, byte order, ...)."""
+
+    def resolve(self) -> np.dtype[Any]:
+        code = self.arguments[0]
+        order: Any = self.state[1] if isinstance(self.state, tuple) else "|"
+        if not isinstance(code, str) or code[:1] not in _NUMBER_KINDS:
+            raise ValueError(f"an array has the type {code!r}; only numbers are allowed")
+        return np.dtype(code).newbyteorder(order)
+
+
+class _Array(_Note):
+    """`numpy.ndarray`, with the state (version, shape, dtype, Fortran order, bytes)."""
+
+    def resolve(self) -> Array:
+        _, shape, dtype, fortran, data = self.state
+        if not isinstance(dtype, _Dtype):
+            raise ValueError("an array has no number type")
+        flat = np.frombuffer(_as_bytes(data), dtype.resolve())
+        array = flat.reshape(shape, order="F" if fortran else "C")
+        return array.astype(flat.dtype.newbyteorder("="))
+
+
+class _Scalar(_Note):
+    """`numpy.core.multiarray.scalar(dtype, bytes)`."""
+
+    def resolve(self) -> np.number[Any]:
+        dtype, data = self.arguments
+        if not isinstance(dtype, _Dtype):
+            raise ValueError("a number has no number type")
+        return np.frombuffer(_as_bytes(data), dtype.resolve())[0]
+
+
+class _Sparse(_Note):
+    """A scipy matrix in compressed columns or rows."""
+
+    matrix: Callable[..., Any]
+
+    def resolve(self) -> Array:
+        state = resolve(self.state)
+        parts = (state["data"], state["indices"], state["indptr"])
+        return self.matrix(parts, shape=state.get("_shape", state.get("shape"))).toarray()
+
+
+class _SparseColumns(_Sparse):
+    matrix = sparse.csc_matrix
+
+
+class _SparseRows(_Sparse):
+    matrix = sparse.csr_matrix
+
+
+class _Ch(_Note):
+    """`chumpy.ch.Ch`: a wrapped array, kept under `x`."""
+
+    def resolve(self) -> Array:
+        return np.asarray(resolve(self.state["x"]))
+
+
+class _Select(_Note):
+    """`chumpy.reordering.Select`: entries `idxs` of the flattened `a`, in `preferred_shape`."""
+
+    def resolve(self) -> Array:
+        array, indices = np.asarray(resolve(self.state["a"])), resolve(self.state["idxs"])
+        return array.ravel()[indices].reshape(self.state["preferred_shape"])
+
+
+def _as_bytes(data: Any) -> bytes:
+    """Python 2 wrote bytes as text, which arrives decoded as latin1."""
+    return data if isinstance(data, bytes) else data.encode("latin1")
+
+
+def _reconstruct_array(*_: object) -> _Array:
+    """Answer `numpy.core.multiarray._reconstruct(ndarray, (0,), 'b')`."""
+    return _Array()
+
+
+def _reconstruct_object(cls: object, *_: object) -> _Note:
+    """Answer `copy_reg._reconstructor(cls, object, None)`, how protocols 0 and 1 make objects."""
+    if not (isinstance(cls, type) and issubclass(cls, _Note)):
+        raise ValueError("an object of an unknown kind")
+    return cls()
+
+
+def _encode(text: object, encoding: object = "latin1") -> bytes:
+    """Answer `_codecs.encode`, how Python 3 writes bytes in protocol 2."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError("bytes that are not written as latin1 text")
+    return text.encode("latin1")
+
+
+_NUMPY: Final[dict[str, object]] = {
+    "multiarray._reconstruct": _reconstruct_array,
+    "multiarray.scalar": _Scalar,
+}
+_STAND_INS: Final[dict[str, object]] = {
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Dtype,
+    **{f"{core}.{name}": c for core in ("numpy.core", "numpy._core") for name, c in _NUMPY.items()},
+    **{f"scipy.sparse.{module}.csc_matrix": _SparseColumns for module in ("csc", "_csc")},
+    **{f"scipy.sparse.{module}.csr_matrix": _SparseRows for module in ("csr", "_csr")},
+    "chumpy.Ch": _Ch,
+    "chumpy.ch.Ch": _Ch,
+    "chumpy.reordering.Select": _Select,
+    "copy_reg._reconstructor": _reconstruct_object,
+    "copyreg._reconstructor": _reconstruct_object,
+    "__builtin__.object": _Note,
+    "builtins.object": _Note,
+    "__builtin__.set": _Note,  # chumpy's bookkeeping, never looked at
+    "builtins.set": _Note,
+    "_codecs.encode": _encode,
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Unpickler whose only globals are the stand-ins."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _STAND_INS[f"{module}.{name}"]
+        except KeyError:
+            raise _RefusedError(f"{module}.{name}") from None
+
+
+def resolve(value: Any) -> Any:
+    """Turn notes into arrays, inside dictionaries, lists and tuples too."""
+    if isinstance(value, _Note):
+        return value.resolve()
+    if isinstance(value, dict):
+        return {key: resolve(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(resolve(item) for item in value)
+    return value
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Read the dictionary of arrays that a pickle holds, executing nothing from it.
+
+    Args:
+        path: Pickle of Python 2 or 3 with one dictionary of arrays, sparse matrices, chumpy
+            objects, numbers and strings.
+
+    Returns:
+        The dictionary; every array-like value as a plain, dense `numpy.ndarray`.
+
+    Raises:
+        ValueError: The file is damaged, is no such dictionary, or names a global outside the list.
+    """
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise ValueError(f"{path}: {size} bytes are too many for a MANO file (limit {_MAX_BYTES})")
+    try:
+        with path.open("rb") as file:
+            content = _InertUnpickler(file, encoding="latin1").load()
+        content = resolve(content)
+    except _RefusedError as refused:
+        raise ValueError(
+            f"{path}: refused, the pickle asks for '{refused}'. A MANO file needs numpy arrays, "
+            "scipy sparse matrices and chumpy arrays only; nothing was executed. Download the file "
+            "again from https://mano.is.tue.mpg.de"
+        ) from None
+    except _DAMAGED as error:
+        raise ValueError(f"{path}: not a readable MANO pickle ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not MANO's dictionary")
+    return content

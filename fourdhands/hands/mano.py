@@ -1,0 +1,127 @@
+"""From MANO parameters to joints and vertices of both hands; smplx does the skinning.
+
+The one module that turns a `HandState` into a `HandGeometry`: labels, losses, metrics and pictures
+all come through here.
+"""
+
+import contextlib
+import io
+from types import SimpleNamespace
+from typing import Final, Self
+
+import numpy as np
+import roma
+import smplx
+import torch
+from torch import Tensor, nn
+
+from fourdhands.hands.assets import ManoAssets, load_assets
+from fourdhands.skeleton import FINGERTIP_VERTICES, JOINTS_FROM_MANO, WRIST_RING, Side
+from fourdhands.structures import HandGeometry, HandState
+
+# The 14 faces that close the wrist: a strip that zigzags across the ring, outward on the right.
+_STRIP: Final = [face for k in range(7) for face in ((k, k + 1, -k - 1), (-k - 1, k + 1, -k - 2))]
+WRIST_CAP: Final = np.array(WRIST_RING)[np.array(_STRIP)]
+
+
+class HandModel(nn.Module):
+    """Both hands as a differentiable function of their parameters.
+
+    Holds buffers only, and none of them enters a checkpoint: MANO's data stays with its user.
+
+    Attributes:
+        faces: (S, 1538, 3) outward.
+        closed_faces: (S, 1552, 3), the same with the wrist closed: watertight.
+        mean_pose: (15, 3, 3) mean finger rotations of the right hand; mirror them for the left.
+    """
+
+    faces: Tensor
+    closed_faces: Tensor
+    mean_pose: Tensor
+    _tips: Tensor
+    _joint_order: Tensor
+
+    def __init__(self, assets: tuple[ManoAssets, ManoAssets] | None = None) -> None:
+        """Build from the assets of the right and left hand; None for the open hand."""
+        super().__init__()
+        self.assets = assets or load_assets()
+        self.layers = nn.ModuleList(_mano_layer(side) for side in self.assets)
+        faces = [torch.from_numpy(side.faces) for side in self.assets]
+        cap = torch.from_numpy(WRIST_CAP)
+        closed = [torch.cat([faces[0], cap]), torch.cat([faces[1], cap.flip(-1)])]
+        mean_pose = torch.from_numpy(self.assets[Side.RIGHT].hands_mean).unflatten(0, (15, 3))
+        for name, tensor in (
+            ("faces", torch.stack(faces)),
+            ("closed_faces", torch.stack(closed)),
+            ("mean_pose", roma.rotvec_to_rotmat(mean_pose)),
+            ("_tips", torch.tensor(FINGERTIP_VERTICES)),
+            ("_joint_order", torch.tensor(JOINTS_FROM_MANO)),
+        ):
+            self.register_buffer(name, tensor, persistent=False)
+
+    @classmethod
+    def open(cls) -> Self:
+        """The open hand."""
+        return cls(load_assets())
+
+    def forward(self, state: HandState) -> HandGeometry:
+        """Pose both hands.
+
+        Args:
+            state: Parameters with any leading dimensions.
+
+        Returns:
+            21 joints in the common order and 778 vertices a hand, camera frame, metres.
+        """
+        sides = [self._pose_side(side, state) for side in Side]
+        joints, vertices = (torch.stack(tensors, dim=-3) for tensors in zip(*sides, strict=True))
+        return HandGeometry(joints=joints, vertices=vertices)
+
+    def _pose_side(self, side: Side, state: HandState) -> tuple[Tensor, Tensor]:
+        leading = state.betas.shape[:-2]
+
+        def flat(tensor: Tensor, *shape: int) -> Tensor:
+            return tensor.select(len(leading), side).reshape(-1, *shape).to(self.mean_pose.dtype)
+
+        # Half precision would move fingertips by millimetres, so autocast stays outside.
+        with torch.autocast(self.mean_pose.device.type, enabled=False):
+            output = self.layers[side](
+                global_orient=flat(state.global_orient, 1, 3, 3),
+                hand_pose=flat(state.hand_pose, 15, 3, 3),
+                betas=flat(state.betas, state.betas.shape[-1]),
+                transl=flat(state.transl, 3),
+            )
+        tips = output.vertices[:, self._tips]
+        joints = torch.cat([output.joints, tips], dim=1)[:, self._joint_order]
+        return joints.unflatten(0, leading), output.vertices.unflatten(0, leading)
+
+
+def _mano_layer(assets: ManoAssets) -> nn.Module:
+    """The layer of smplx over arrays in memory, its buffers kept out of checkpoints."""
+    parents = np.where(assets.parents < 0, 0, assets.parents)
+    data = SimpleNamespace(
+        v_template=assets.v_template,
+        f=assets.faces,
+        shapedirs=assets.shapedirs,
+        posedirs=assets.posedirs,
+        J_regressor=assets.J_regressor,
+        weights=assets.weights,
+        kintree_table=np.stack([parents, np.arange(len(parents))]),
+        hands_mean=assets.hands_mean,
+        hands_components=assets.hands_components,
+    )
+    # smplx prints "only 10 shape coefficients" at every construction; ten is what MANO has.
+    with contextlib.redirect_stdout(io.StringIO()):
+        layer: nn.Module = smplx.MANOLayer(
+            model_path="",
+            data_struct=data,
+            is_rhand=assets.side is Side.RIGHT,
+            create_body_pose=False,
+            use_pca=False,
+            flat_hand_mean=True,
+        )
+    for module in layer.modules():
+        for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+            delattr(module, name)
+            module.register_buffer(name, buffer, persistent=False)
+    return layer
