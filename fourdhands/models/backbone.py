@@ -1,0 +1,128 @@
+"""Crops to tokens: any timm model that gives a stride-16 map, behind one small interface."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import build_sincos2d_pos_embed
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+STRIDE = 16
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which image model makes the tokens.
+
+    Attributes:
+        name: a timm model.
+        dim: width C of the tokens; the model's own width if None.
+        pretrained: fetch timm's pretrained weights (needs the network).
+        options: further keyword arguments of `timm.create_model`.
+    """
+
+    name: str = "resnet10t"
+    dim: int | None = None
+    pretrained: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Backbone(nn.Module):
+    """uint8 crops (..., 3, h, w) to tokens (..., h/16 * w/16, C), rows first.
+
+    Normalisation with the model's own mean and deviation happens here. A plain ViT's tokens carry
+    its position embedding; a convolutional map gets a projection to C, a norm and a fixed
+    two-dimensional sine embedding, so that attention can tell tokens apart either way.
+
+    Attributes:
+        grid: rows and columns of tokens.
+        dim: C.
+
+    Raises:
+        ValueError: the model is unknown to timm or has no stride-16 map for this crop.
+    """
+
+    def __init__(self, config: BackboneConfig, crop_size: tuple[int, int]) -> None:
+        super().__init__()
+        if any(side % STRIDE for side in crop_size):
+            raise ValueError(f"crop_size {crop_size}: both sides must be multiples of {STRIDE}")
+        self.grid = (crop_size[0] // STRIDE, crop_size[1] // STRIDE)
+        self.model, self.neck, self.dim = _build(config, crop_size, self.grid)
+        cfg = timm.get_pretrained_cfg(config.name)
+        mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        for name, value in (("pixel_mean", mean), ("pixel_std", std)):
+            pixels = 255 * torch.tensor(value).view(3, 1, 1)
+            self.register_buffer(name, pixels, persistent=False)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """uint8 (..., 3, h, w) to (..., N, C)."""
+        lead = crops.shape[:-3]
+        images = (crops.flatten(0, -4) - self.pixel_mean) / self.pixel_std
+        return self.neck(self.model(images)).unflatten(0, lead)
+
+
+def _build(
+    config: BackboneConfig, crop_size: tuple[int, int], grid: tuple[int, int]
+) -> tuple[nn.Module, nn.Module, int]:
+    """The image model, what turns its output into tokens, and their width."""
+    if not timm.is_model(config.name):
+        close = timm.list_models(f"*{config.name.split('_')[0]}*")[:8]
+        raise ValueError(f"backbone.name {config.name!r}: unknown to timm; close: {close}")
+    if _is_plain_vit(config.name):
+        return _build_vit(config, crop_size, grid)
+    options: dict[str, Any] = {"features_only": True, **config.options}
+    with torch.device("meta"):
+        strides = _create(config.name, **options).feature_info.reduction()
+    if STRIDE not in strides:
+        raise ValueError(f"backbone {config.name!r}: no stride-{STRIDE} map among {strides}")
+    level = max(i for i, stride in enumerate(strides) if stride == STRIDE)
+    model = _create(config.name, pretrained=config.pretrained, out_indices=[level], **options)
+    width = model.feature_info.channels()[0]
+    dim = config.dim or width
+    return model, MapToTokens(width, dim, grid), dim
+
+
+def _build_vit(
+    config: BackboneConfig, crop_size: tuple[int, int], grid: tuple[int, int]
+) -> tuple[nn.Module, nn.Module, int]:
+    options = {"img_size": crop_size, "class_token": False, "global_pool": "", "num_classes": 0}
+    model = _create(config.name, pretrained=config.pretrained, **(options | config.options))
+    if model.patch_embed.grid_size != grid:
+        raise ValueError(
+            f"backbone {config.name!r}: its patches make a {model.patch_embed.grid_size} grid, "
+            f"a stride-{STRIDE} map of the crop is {grid}; set options: {{patch_size: {STRIDE}}}"
+        )
+    dim = config.dim or model.embed_dim
+    neck = nn.Identity() if dim == model.embed_dim else nn.Linear(model.embed_dim, dim)
+    return model, neck, dim
+
+
+def _create(name: str, **options: Any) -> Any:  # timm's models share no typed interface
+    return timm.create_model(name, **options)
+
+
+def _is_plain_vit(name: str) -> bool:
+    return bool(timm.models.model_entrypoint(name).__module__ == VisionTransformer.__module__)
+
+
+class MapToTokens(nn.Module):
+    """The feature map of a convolutional model as tokens that know where they are."""
+
+    position: Tensor
+
+    def __init__(self, width: int, dim: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, dim)
+        self.norm = nn.LayerNorm(dim)
+        position = build_sincos2d_pos_embed(list(grid), dim=dim)
+        self.register_buffer("position", position, persistent=False)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """[(N, width, rows, columns)] to (N, rows * columns, dim)."""
+        tokens = maps[0].flatten(2).mT
+        return self.norm(self.projection(tokens)) + self.position

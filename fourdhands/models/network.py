@@ -1,0 +1,136 @@
+"""The network: crops of both hands over time to two hands in the camera frame. Read this first.
+
+    crops -> backbone -> relation-aware tokens (RAT) -> spatial fusion -> temporal fusion -> heads
+             `------------- encode: per frame, reusable -----------'   `----- decode: window -----'
+
+Left crops are mirrored, so every part sees right hands only and shares its weights between sides;
+the mirror is undone once, at the end. A part that is switched off is a null object: no branches.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fourdhands.geometry.camera import transl_from_weak_perspective
+from fourdhands.geometry.crop import side_mirrored
+from fourdhands.geometry.rotation import mirror_rotation
+from fourdhands.models.backbone import Backbone, BackboneConfig
+from fourdhands.models.heads import HandParameters, ManoHead, UpsilonHead
+from fourdhands.models.rat import PlainTokens, RelationAwareTokens, RelationConfig
+from fourdhands.models.sir import (
+    SingleFrame,
+    SpatialConfig,
+    SpatialFusion,
+    TemporalConfig,
+    TemporalFusion,
+)
+from fourdhands.structures import Camera, ClipBatch, HandState, Predictions
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network's parts; a part that is None is left out.
+
+    Attributes:
+        crop_size: height and width of a hand's crop in pixels.
+        backbone: crops to tokens.
+        relation: relation-aware tokenization (RAT).
+        spatial: adaptive spatial fusion of both hands' tokens.
+        temporal: fusion over frames.
+    """
+
+    crop_size: tuple[int, int] = (128, 96)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    relation: RelationConfig | None = field(default_factory=RelationConfig)
+    spatial: SpatialConfig = field(default_factory=SpatialConfig)
+    temporal: TemporalConfig | None = field(default_factory=TemporalConfig)
+
+
+class TwoHandNetwork(nn.Module):
+    """4DHands: one network for one hand or two, one frame or many.
+
+    Args:
+        config: its parts.
+        mean_pose: (15, 3, 3) finger rotations of MANO's mean pose, the pose head's origin; stored
+            with the weights. Identity if None.
+    """
+
+    def __init__(self, config: NetworkConfig, mean_pose: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone, config.crop_size)
+        dim, grid = self.backbone.dim, self.backbone.grid
+        self.relation = (
+            RelationAwareTokens(config.relation, dim, grid) if config.relation else PlainTokens()
+        )
+        self.spatial = SpatialFusion(config.spatial, dim)
+        width = config.spatial.dim
+        self.temporal = TemporalFusion(config.temporal, width) if config.temporal else SingleFrame()
+        self.mano_head = ManoHead(
+            width, torch.eye(3).expand(15, 3, 3) if mean_pose is None else mean_pose
+        )
+        self.upsilon_head = UpsilonHead(width)
+
+    def forward(self, batch: ClipBatch) -> Predictions:
+        """Predict every frame of every clip."""
+        features = self.encode(batch.crops, batch.bbox, batch.hand_visible)
+        return self.decode(features, batch.times, batch.hand_visible, batch.bbox, batch.camera)
+
+    def encode(self, crops: Tensor, bbox: Tensor, hand_visible: Tensor) -> Tensor:
+        """What each frame says by itself; a stream computes it once per frame and keeps it.
+
+        Args:
+            crops: uint8 (B, T, S, 3, h, w), left crops mirrored.
+            bbox: (B, T, S, 4) region of each crop.
+            hand_visible: (B, T, S) bool.
+
+        Returns:
+            (B, T, S, D); zeros where a hand is not visible.
+        """
+        tokens = self.backbone(crops)
+        tokens = self.relation(tokens, bbox, hand_visible)
+        return self.spatial(tokens, hand_visible)
+
+    def decode(
+        self, features: Tensor, times: Tensor, hand_visible: Tensor, bbox: Tensor, camera: Camera
+    ) -> Predictions:
+        """Fuse a window of per-frame features over time and regress both hands.
+
+        Args:
+            features: (B, T, S, D) of `encode`.
+            times: (B, T) seconds.
+            hand_visible: (B, T, S) bool.
+            bbox: (B, T, S, 4).
+            camera: of the full image.
+        """
+        fused = self.temporal(features, times, hand_visible)
+        parameters = self.mano_head(fused)
+        return Predictions(
+            hands=hands_in_camera_frame(parameters, bbox, camera),
+            crop_camera=parameters.crop_camera,
+            upsilon=self.upsilon_head(fused),
+        )
+
+
+def hands_in_camera_frame(parameters: HandParameters, bbox: Tensor, camera: Camera) -> HandState:
+    """Undo the left crop's mirror and place both hands in the frame's camera.
+
+    Args:
+        parameters: (..., S) hands as their crops show them.
+        bbox: (..., S, 4).
+        camera: of the full image, dimensions (...).
+    """
+    is_left = side_mirrored(bbox)
+    rotations = torch.where(
+        is_left[:, None, None, None], mirror_rotation(parameters.rotations), parameters.rotations
+    )
+    scale, x, y = parameters.crop_camera.unbind(-1)
+    crop_camera = torch.stack((scale, torch.where(is_left, -x, x), y), -1)
+    intrinsics = camera.intrinsics[..., None, :, :].expand(*bbox.shape[:-1], 3, 3)
+    return HandState(
+        global_orient=rotations[..., 0, :, :],
+        hand_pose=rotations[..., 1:, :, :],
+        betas=parameters.betas,
+        transl=transl_from_weak_perspective(crop_camera, bbox, intrinsics),
+    )

@@ -1,0 +1,120 @@
+"""Relation-aware two-hand tokenization (RAT), 4DHands equations 1-4.
+
+Everything is computed in the frame of the hand's own crop. The left crop is mirrored, so the left
+hand's boxes are mirrored too, and one function with one set of weights serves both sides.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fourdhands.geometry.crop import side_mirrored
+from fourdhands.skeleton import Side
+
+
+@dataclass(frozen=True)
+class RelationConfig:
+    """Relation-aware tokenization.
+
+    Attributes:
+        tau: sharpness of the distance map's sigmoid (eq. 2).
+        hidden_dim: width of the MLP of eq. 4.
+    """
+
+    tau: float = 1.0
+    hidden_dim: int = 128
+
+
+def patch_centres(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Centres of a box's patches in the full image (eq. 1, true centres).
+
+    Args:
+        bbox: (..., 4).
+        grid: rows and columns.
+
+    Returns:
+        (..., rows * columns, 2) pixels, rows first.
+    """
+    rows, columns = grid
+    offset_y = (2 * torch.arange(rows, device=bbox.device) + 1 - rows) / (2 * rows)
+    offset_x = (2 * torch.arange(columns, device=bbox.device) + 1 - columns) / (2 * columns)
+    y, x = torch.meshgrid(offset_y, offset_x, indexing="ij")
+    offset = torch.stack((x.flatten(), y.flatten()), -1).to(bbox)
+    return bbox[..., None, :2] + offset * bbox[..., None, 2:]
+
+
+def relation_map(own: Tensor, other: Tensor, grid: tuple[int, int], tau: float) -> Tensor:
+    """Distance and overlap maps of one hand towards the other (eq. 2 and 3).
+
+    Args:
+        own: (..., 4) box of the hand whose tokens are described.
+        other: (..., 4) box of the other hand, in the same frame.
+        grid: rows and columns of patches.
+        tau: sharpness.
+
+    Returns:
+        (..., rows * columns, 5): own to other (2), other to own (2), overlap (+1 / -1).
+    """
+    own_centre, other_centre = patch_centres(own, grid), patch_centres(other, grid)
+    difference = own_centre - other_centre
+    own_to_other = torch.sigmoid(tau * difference / own[..., None, 2:])
+    other_to_own = torch.sigmoid(-tau * difference / other[..., None, 2:])
+    distance = (own_centre - other[..., None, :2]).abs()
+    inside = (distance <= other[..., None, 2:] / 2).all(-1, keepdim=True)
+    return torch.cat((own_to_other, other_to_own, inside.to(own) * 2 - 1), -1)
+
+
+def own_and_other_bbox(bbox: Tensor) -> tuple[Tensor, Tensor]:
+    """Each hand's own and other box in its own crop's frame: (..., S, 4) to twice (..., S, 4).
+
+    Mirroring is about x = 0; relations only depend on differences, so any axis would do.
+    """
+    mirrored = torch.cat((-bbox[..., :1], bbox[..., 1:]), -1)
+    is_left = side_mirrored(bbox)[:, None]
+    swapped = [Side.LEFT, Side.RIGHT]
+    own = torch.where(is_left, mirrored, bbox)
+    other = torch.where(is_left, mirrored[..., swapped, :], bbox[..., swapped, :])
+    return own, other
+
+
+class RelationAwareTokens(nn.Module):
+    """F+ = project(F ⊕ R), R the MLP of the relation maps (eq. 4); R = 0 beside an absent hand."""
+
+    def __init__(self, config: RelationConfig, dim: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.tau, self.grid = config.tau, grid
+        self.mlp = nn.Sequential(
+            nn.Linear(5, config.hidden_dim),
+            nn.LayerNorm(config.hidden_dim),
+            nn.GELU(),
+            nn.Linear(config.hidden_dim, dim),
+        )
+        self.projection = nn.Linear(2 * dim, dim)
+        with torch.no_grad():  # start from the backbone's tokens as they are
+            self.projection.weight[:, :dim] = torch.eye(dim)
+            self.projection.bias.zero_()
+
+    def forward(self, tokens: Tensor, bbox: Tensor, hand_visible: Tensor) -> Tensor:
+        """Add each token's relation to the other hand.
+
+        Args:
+            tokens: (B, T, S, N, C).
+            bbox: (B, T, S, 4).
+            hand_visible: (B, T, S) bool.
+
+        Returns:
+            (B, T, S, N, C).
+        """
+        relation = self.mlp(relation_map(*own_and_other_bbox(bbox), self.grid, self.tau))
+        both = hand_visible.all(-1)[..., None, None, None]
+        relation = torch.where(both, relation, 0.0)
+        return self.projection(torch.cat((tokens, relation.to(tokens)), -1))
+
+
+class PlainTokens(nn.Module):
+    """Tokens without relations ("w/o RAT")."""
+
+    def forward(self, tokens: Tensor, bbox: Tensor, hand_visible: Tensor) -> Tensor:
+        """Return the tokens as they are."""
+        return tokens

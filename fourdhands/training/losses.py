@@ -1,0 +1,281 @@
+"""The losses of 4DHands (equations 5-10), masked by what is labelled and visible.
+
+Every term is a mean over the hands, or frames with both hands, that have the label, so its size
+does not depend on how many there are. Metres for 3D; crop units (fractions of the crop's longer
+side) for 2D; rotations are compared as matrices, which unlike axis-angle have no seam at pi.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fourdhands.geometry.camera import project
+from fourdhands.geometry.crop import apply_affine, crop_from_image
+from fourdhands.hands.mano import HandModel
+from fourdhands.skeleton import WRIST, Side
+from fourdhands.structures import (
+    ClipBatch,
+    HandGeometry,
+    Labels,
+    Predictions,
+    left_from_right_root,
+)
+
+EPSILON = 1e-8
+CLOSE_SQUARED = 0.005
+"""alpha of eq. 10 in m^2: vertices of the two hands up to 7 cm apart count as close."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms; a term of weight 0 is not computed.
+
+    Attributes:
+        rotations: the 16 rotation matrices (eq. 6, theta).
+        betas: the shape (eq. 6, beta).
+        joints_3d: root-relative joints (eq. 7).
+        vertices_3d: root-relative vertices (eq. 7).
+        joints_2d: projected joints inside the crop (eq. 8).
+        joint_relation: vectors from right to left joints (eq. 9).
+        closeness: vectors between close vertices of the two hands (eq. 10).
+        middle_frame: weight of a clip's middle frame in every term; the other frames weigh 1.
+    """
+
+    rotations: float = 1.0
+    betas: float = 0.1
+    joints_3d: float = 1000.0
+    vertices_3d: float = 1000.0
+    joints_2d: float = 100.0
+    joint_relation: float = 1000.0
+    closeness: float = 1000.0
+    middle_frame: float = 1.0
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The objective and what it is made of.
+
+    Attributes:
+        total: the weighted sum to minimise.
+        terms: each term by name, unweighted.
+        weighted: each term by name, weighted.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    weighted: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Prediction beside truth; what every term is computed from. Dimensions (B, T).
+
+    Attributes:
+        predictions: of the network.
+        labels: the truth.
+        batch: the clips.
+        predicted: geometry of the predicted hands.
+        true: geometry of the labelled hands.
+        frame_weight: (B, T); 0 for padding.
+    """
+
+    predictions: Predictions
+    labels: Labels
+    batch: ClipBatch
+    predicted: HandGeometry
+    true: HandGeometry
+    frame_weight: Tensor
+
+    @property
+    def hand_weight(self) -> Tensor:
+        """(B, T, S) weight of hands with MANO labels."""
+        visible = self.batch.hand_visible & self.labels.hands_valid
+        return visible * self.frame_weight[..., None]
+
+    @property
+    def pair_weight(self) -> Tensor:
+        """(B, T) weight of frames in which both hands have MANO labels."""
+        return (self.batch.hand_visible & self.labels.hands_valid).all(-1) * self.frame_weight
+
+    def between_hands(self, part: str) -> tuple[Tensor, Tensor]:
+        """Errors of the right and the left hand's points, all relative to the right root.
+
+        Args:
+            part: "joints" or "vertices".
+
+        Returns:
+            Twice (B, T, N, 3): predicted minus true. The predicted left hand stands where `upsilon`
+            puts it.
+        """
+        error = getattr(self.predicted.relative_to_root(), part) - getattr(
+            self.true.relative_to_root(), part
+        )
+        shift = self.predictions.upsilon - left_from_right_root(self.true.joints)
+        return error[..., Side.RIGHT, :, :], error[..., Side.LEFT, :, :] + shift[..., None, :]
+
+
+# ---- the equations -------------------------------------------------------------------------------
+
+
+def max_mse(error: Tensor, valid: Tensor) -> Tensor:
+    """Eq. 5, sum |e|^4 / sum |e|^2 over the valid points: (..., N, D) and (..., N) to (...)."""
+    squared = error.square().sum(-1) * valid
+    return squared.square().sum(-1) / (squared.sum(-1) + EPSILON)
+
+
+def mean_pair_difference(right_error: Tensor, left_error: Tensor) -> Tensor:
+    """Eq. 9 as a mean over all pairs (i, k) of |left_k - right_i|^2, without forming the pairs.
+
+    Expanding the square leaves only sums over single points: O(N) instead of O(N^2).
+
+    Args:
+        right_error: (..., N, 3).
+        left_error: (..., M, 3).
+
+    Returns:
+        (...).
+    """
+    squares = left_error.square().sum(-1).mean(-1) + right_error.square().sum(-1).mean(-1)
+    return squares - 2 * (left_error.mean(-2) * right_error.mean(-2)).sum(-1)
+
+
+def mean_close_pair_difference(right_error: Tensor, left_error: Tensor, close: Tensor) -> Tensor:
+    """Eq. 10 as a mean over the close pairs of |left_k - right_i|^2; 0 where no pair is close.
+
+    The square is expanded, so that the N x M mask enters matrix products only and nothing of size
+    N x M x 3 exists, forward or backward.
+
+    Args:
+        right_error: (..., N, 3).
+        left_error: (..., M, 3).
+        close: (..., N, M) 0 or 1.
+
+    Returns:
+        (...).
+    """
+    close = close.to(right_error)
+    own_right = (close.sum(-1) * right_error.square().sum(-1)).sum(-1)
+    own_left = (close.sum(-2) * left_error.square().sum(-1)).sum(-1)
+    cross = (right_error * (close @ left_error)).sum((-2, -1))
+    return (own_right + own_left - 2 * cross) / close.sum((-2, -1)).clamp_min(1)
+
+
+@torch.no_grad()
+def close_pairs(true: HandGeometry) -> Tensor:
+    """(..., V, V) bool: right vertex i and left vertex k are truly within sqrt(alpha)."""
+    right, left = true.vertices[..., Side.RIGHT, :, :], true.vertices[..., Side.LEFT, :, :]
+    return torch.cdist(right, left) <= CLOSE_SQUARED**0.5
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of the values whose weight is not 0; 0 if there are none."""
+    values = torch.where(weight > 0, values, 0.0)  # what is masked may be anything, even inf
+    return (values * weight).sum() / weight.sum().clamp_min(EPSILON)
+
+
+# ---- the terms -----------------------------------------------------------------------------------
+
+
+def rotations_term(c: Comparison) -> Tensor:
+    """Eq. 6, theta: squared difference of the rotation matrices."""
+    wrist = c.predictions.hands.global_orient - c.labels.hands.global_orient
+    fingers = c.predictions.hands.hand_pose - c.labels.hands.hand_pose
+    squared = wrist.square().sum((-2, -1)) + fingers.square().sum((-3, -2, -1))
+    return weighted_mean(squared, c.hand_weight)
+
+
+def betas_term(c: Comparison) -> Tensor:
+    """Eq. 6, beta."""
+    difference = c.predictions.hands.betas - c.labels.hands.betas
+    return weighted_mean(difference.square().sum(-1), c.hand_weight)
+
+
+def joints_3d_term(c: Comparison) -> Tensor:
+    """Eq. 7, joints relative to the wrist; hands whose wrist is unknown do not count."""
+    true = c.labels.joints - c.labels.joints[..., WRIST, None, :]
+    valid = c.labels.joints_valid & c.labels.joints_valid[..., WRIST, None]
+    error = max_mse(c.predicted.relative_to_root().joints - true, valid)
+    has_label = c.batch.hand_visible & valid.any(-1)
+    return weighted_mean(error, has_label * c.frame_weight[..., None])
+
+
+def vertices_3d_term(c: Comparison) -> Tensor:
+    """Eq. 7, vertices relative to the wrist."""
+    error = c.predicted.relative_to_root().vertices - c.true.relative_to_root().vertices
+    return weighted_mean(max_mse(error, torch.ones_like(error[..., 0])), c.hand_weight)
+
+
+def joints_2d_term(c: Comparison) -> Tensor:
+    """Eq. 8, joints projected by the full-frame camera, compared in the crop they fall into."""
+    height, width = c.batch.crop_size
+    affine = crop_from_image(c.batch.bbox, c.batch.crop_size)
+    true = apply_affine(affine, c.labels.joints_2d)
+    inside = (true >= -0.5).all(-1) & (true <= true.new_tensor((width, height)) - 0.5).all(-1)
+    valid = c.labels.joints_2d_valid & inside
+    projected = project(c.predicted.joints, c.batch.camera.intrinsics[..., None, :, :])
+    error = max_mse((apply_affine(affine, projected) - true) / max(height, width), valid)
+    has_label = c.batch.hand_visible & valid.any(-1)
+    return weighted_mean(error, has_label * c.frame_weight[..., None])
+
+
+def joint_relation_term(c: Comparison) -> Tensor:
+    """Eq. 9."""
+    return weighted_mean(mean_pair_difference(*c.between_hands("joints")), c.pair_weight)
+
+
+def closeness_term(c: Comparison) -> Tensor:
+    """Eq. 10; frames without a close pair do not count."""
+    close = close_pairs(c.true)
+    error = mean_close_pair_difference(*c.between_hands("vertices"), close)
+    return weighted_mean(error, c.pair_weight * close.flatten(-2).any(-1))
+
+
+TERMS: dict[str, Callable[[Comparison], Tensor]] = {
+    "rotations": rotations_term,
+    "betas": betas_term,
+    "joints_3d": joints_3d_term,
+    "vertices_3d": vertices_3d_term,
+    "joints_2d": joints_2d_term,
+    "joint_relation": joint_relation_term,
+    "closeness": closeness_term,
+}
+
+
+class ReconstructionLoss(nn.Module):
+    """4DHands' objective for a batch of clips."""
+
+    def __init__(self, config: LossConfig, hand_model: HandModel) -> None:
+        super().__init__()
+        self.config = config
+        self.hand_model = hand_model
+
+    def forward(self, predictions: Predictions, batch: ClipBatch) -> LossTerms:
+        """Compare predictions with the batch's labels.
+
+        Raises:
+            ValueError: the batch has no labels.
+        """
+        if batch.labels is None:
+            raise ValueError("the batch has no labels, nothing to learn from")
+        with torch.no_grad():
+            true = self.hand_model(batch.labels.hands)
+        comparison = Comparison(
+            predictions=predictions,
+            labels=batch.labels,
+            batch=batch,
+            predicted=self.hand_model(predictions.hands),
+            true=true,
+            frame_weight=self._frame_weight(batch.frame_valid),
+        )
+        weights = {name: getattr(self.config, name) for name in TERMS}
+        terms = {name: term(comparison) for name, term in TERMS.items() if weights[name]}
+        weighted = {name: weights[name] * value for name, value in terms.items()}
+        return LossTerms(torch.stack([*weighted.values()]).sum(), terms, weighted)
+
+    def _frame_weight(self, frame_valid: Tensor) -> Tensor:
+        """(B, T) float."""
+        weight = frame_valid.float()
+        weight[:, weight.shape[1] // 2] *= self.config.middle_frame
+        return weight
