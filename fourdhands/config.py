@@ -83,6 +83,7 @@ def call(function: Callable[..., T], args: Sequence[str], *, prog: str | None = 
         keys |= get_type_hints(config_type)
     arguments = _parse_args(parser, keys, args)
     given = {name: arguments.pop(name) for name in flags}
+    given |= {name: tuple(given[name]) for name, hint in flags.items() if get_origin(hint) is tuple}
     return function(
         **given, **{name: config_type(**arguments) for name, config_type in config.items()}
     )

@@ -1,0 +1,104 @@
+"""The `fourdhands` command, and how every command line of the project runs and fails.
+
+A command is the name of a typed function; its module is imported only when it is chosen, so that
+help and completion stay quick.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fourdhands import __version__, config
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, or a group of commands.
+
+    Attributes:
+        help: one line.
+        target: `module:function`, or commands by name.
+    """
+
+    help: str
+    target: "str | Mapping[str, Command]"
+
+
+COMMANDS = Command(
+    "Two-hand 3D reconstruction over time, from ordinary video.",
+    {
+        "hands": Command(
+            "The hand model's files.",
+            {
+                "import": Command(
+                    "Convert the official MANO files.", "fourdhands.cli.hands:import_official"
+                ),
+                "show": Command("Draw a sheet of poses and shapes.", "fourdhands.cli.hands:show"),
+                "build": Command("Make the open hand anew.", "fourdhands.cli.hands:build"),
+                "report": Command("Measure the open hand.", "fourdhands.cli.hands:report"),
+            },
+        ),
+        "synthesize": Command(
+            "Render two-hand scenes into shards.", "fourdhands.cli.synthesize:synthesize"
+        ),
+        "predict": Command(
+            "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
+        ),
+    },
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the `fourdhands` command."""
+    return run("fourdhands", COMMANDS, args)
+
+
+def run(prog: str, command: Command, args: Sequence[str] | None = None) -> int:
+    """Run a command line; what users do wrong becomes one line on stderr.
+
+    The environment variable FOURDHANDS_TRACEBACK=1 shows where an error came from.
+
+    Args:
+        prog: the program's name.
+        command: what it can do.
+        args: the command line without the program's name; the process's own if None.
+
+    Returns:
+        The exit status: 0, 1 after an error, 130 after an interrupt.
+    """
+    try:
+        _dispatch(prog, command, sys.argv[1:] if args is None else args)
+    except (ValueError, OSError) as error:
+        if os.environ.get("FOURDHANDS_TRACEBACK"):
+            raise
+        print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; of one from a data worker only its own words."""
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _dispatch(prog: str, command: Command, args: Sequence[str]) -> None:
+    if isinstance(command.target, str):
+        module, _, function = command.target.partition(":")
+        config.call(getattr(importlib.import_module(module), function), args, prog=prog)
+        return
+    parser = argparse.ArgumentParser(prog=prog, description=command.help)
+    parser.add_argument("--version", action="version", version=f"fourdhands {__version__}")
+    names = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
+    for name, choice in command.target.items():
+        names.add_parser(name, help=choice.help, add_help=False)
+    chosen = parser.parse_args(args[:1]).name
+    _dispatch(f"{prog} {chosen}", command.target[chosen], args[1:])
