@@ -1,0 +1,203 @@
+"""How far predictions are from the truth, element by element; metrics average what is here.
+
+Each function takes a `Comparison` and returns one error per joint, vertex, frame or triple of
+frames, with a mask of those that count. Batched over everything; float64, so that sums do not
+depend on how the data was cut into batches. Units are metres, pixels and m/s^2.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fourdhands.geometry.alignment import procrustes_align
+from fourdhands.geometry.camera import project
+from fourdhands.skeleton import WRIST, Side
+from fourdhands.structures import ClipBatch, HandGeometry, Labels, Predictions, TensorStruct
+
+MIN_ALIGNED_JOINTS = 3
+"""A similarity fitted to fewer points than this says nothing about the pose."""
+
+
+@dataclass(frozen=True)
+class MaskedErrors(TensorStruct):
+    """Errors and which of them count.
+
+    Attributes:
+        values: (B, ...) not negative; anything where the mask is False.
+        mask: (B, ...) bool.
+    """
+
+    values: Tensor
+    mask: Tensor
+
+    def scaled(self, factor: float) -> "MaskedErrors":
+        """Change the unit."""
+        return MaskedErrors(self.values * factor, self.mask)
+
+    def sums(self, keep: int = 1) -> tuple[Tensor, Tensor]:
+        """Sum of the errors that count, and their number, over all but the first dimensions.
+
+        Args:
+            keep: how many leading dimensions stay.
+
+        Returns:
+            Sums (float64) and counts (int64).
+        """
+        counted = torch.where(self.mask, self.values, 0.0).double()
+        dims = tuple(range(keep, counted.ndim))
+        return (counted.sum(dims), self.mask.sum(dims)) if dims else (counted, self.mask.long())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Prediction beside truth. Dimensions (B, T); everything real is float64.
+
+    Attributes:
+        predicted: geometry of the predicted hands.
+        true: geometry of the labelled hands; only its vertices and its own root are used.
+        upsilon: (B, T, 3) predicted left wrist minus right wrist.
+        labels: the truth.
+        intrinsics: (B, T, 3, 3).
+        visible: (B, T, S) hands that were asked for.
+        times: (B, T) seconds.
+        fps: (B,) frame rate of each clip's data.
+        root: joint that root-relative errors are relative to.
+    """
+
+    predicted: HandGeometry
+    true: HandGeometry
+    upsilon: Tensor
+    labels: Labels
+    intrinsics: Tensor
+    visible: Tensor
+    times: Tensor
+    fps: Tensor
+    root: int = WRIST
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Predictions,
+        geometry: HandGeometry,
+        batch: ClipBatch,
+        true_geometry: HandGeometry,
+        *,
+        root: int = WRIST,
+    ) -> "Comparison":
+        """Put together what a predictor said of a batch and what is true.
+
+        Args:
+            predictions: of the batch.
+            geometry: the hand model's, of `predictions.hands`.
+            batch: with labels and with one `ClipMeta` a clip.
+            true_geometry: the hand model's, of `batch.labels.hands`.
+            root: joint that root-relative errors are relative to.
+
+        Raises:
+            ValueError: the batch has no labels, or not one `ClipMeta` a clip.
+        """
+        if batch.labels is None:
+            raise ValueError("the batch has no labels, nothing to compare with")
+        if len(batch.meta) != len(batch.times):
+            raise ValueError(
+                f"the batch has {len(batch.times)} clips but {len(batch.meta)} ClipMeta; "
+                "each clip needs its own, for its frame rate"
+            )
+        return cls(
+            predicted=geometry.map(Tensor.double),
+            true=true_geometry.map(Tensor.double),
+            upsilon=predictions.upsilon.double(),
+            labels=batch.labels.map(_real_to_double),
+            intrinsics=batch.camera.intrinsics.double(),
+            visible=batch.hand_visible,
+            times=batch.times.double(),
+            fps=torch.tensor([meta.fps for meta in batch.meta]).to(batch.times).double(),
+            root=root,
+        )
+
+    @cached_property
+    def joints_valid(self) -> Tensor:
+        """(B, T, S, J) labelled joints of visible hands."""
+        return self.labels.joints_valid & self.visible[..., None]
+
+    @cached_property
+    def relative_joints_valid(self) -> Tensor:
+        """(B, T, S, J) those whose root is labelled too."""
+        return self.joints_valid & self.joints_valid[..., self.root, None]
+
+    @cached_property
+    def relative_joints_error(self) -> Tensor:
+        """(B, T, S, J, 3) predicted minus true joints, each relative to its own root."""
+        true = self.labels.joints
+        return _relative(self.predicted.joints, self.root) - _relative(true, self.root)
+
+
+def relative_joint_errors(c: Comparison) -> MaskedErrors:
+    """Root-relative joints, metres: (B, T, S, J). The root itself counts, with error 0."""
+    return MaskedErrors(c.relative_joints_error.norm(dim=-1), c.relative_joints_valid)
+
+
+def aligned_joint_errors(c: Comparison) -> MaskedErrors:
+    """Joints of each hand after the best similarity (proper rotation), metres: (B, T, S, J)."""
+    aligned = procrustes_align(c.predicted.joints, c.labels.joints, c.joints_valid)
+    enough = c.joints_valid.sum(-1, keepdim=True) >= MIN_ALIGNED_JOINTS
+    return MaskedErrors((aligned - c.labels.joints).norm(dim=-1), c.joints_valid & enough)
+
+
+def relative_vertex_errors(c: Comparison) -> MaskedErrors:
+    """Vertices relative to the root joint of their own mesh, metres: (B, T, S, V)."""
+    predicted = c.predicted.vertices - c.predicted.joints[..., c.root, None, :]
+    true = c.true.vertices - c.true.joints[..., c.root, None, :]
+    error = (predicted - true).norm(dim=-1)
+    valid = c.labels.hands_valid & c.visible
+    return MaskedErrors(error, valid[..., None].expand(error.shape))
+
+
+def root_offset_errors(c: Comparison) -> MaskedErrors:
+    """The vector from right root to left root, metres: (B, T), frames with both roots labelled.
+
+    The prediction is `upsilon`; for a root other than the wrist, each hand's own vector from wrist
+    to root is added.
+    """
+    offset = c.predicted.joints[..., c.root, :] - c.predicted.joints[..., WRIST, :]
+    predicted = c.upsilon + offset[..., Side.LEFT, :] - offset[..., Side.RIGHT, :]
+    roots = c.labels.joints[..., c.root, :]
+    true = roots[..., Side.LEFT, :] - roots[..., Side.RIGHT, :]
+    return MaskedErrors((predicted - true).norm(dim=-1), c.joints_valid[..., c.root].all(-1))
+
+
+def acceleration_errors_per_frame(c: Comparison) -> MaskedErrors:
+    """Second difference over time of the root-relative joints, metres/frame^2: (B, T - 2, S, J).
+
+    A triple counts if its joint is valid in all three frames and the frames follow each other at
+    the frame rate of the data: padding, gaps and windows that skip frames do not count.
+    """
+    # differences are linear: the error of the acceleration is the acceleration of the error
+    error = c.relative_joints_error.diff(n=2, dim=1).norm(dim=-1)
+    consecutive = (c.times.diff(dim=1) * c.fps[:, None]).round() == 1
+    follows = (consecutive[:, 1:] & consecutive[:, :-1])[..., None, None]
+    valid = c.relative_joints_valid
+    return MaskedErrors(error, valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:] & follows)
+
+
+def acceleration_errors(c: Comparison) -> MaskedErrors:
+    """The same in m/s^2, each clip by its own frame rate: (B, T - 2, S, J)."""
+    errors = acceleration_errors_per_frame(c)
+    return MaskedErrors(errors.values * c.fps[:, None, None, None].square(), errors.mask)
+
+
+def image_errors(c: Comparison) -> MaskedErrors:
+    """Joints projected into the full image, pixels: (B, T, S, J)."""
+    projected = project(c.predicted.joints, c.intrinsics[..., None, :, :])
+    error = (projected - c.labels.joints_2d).norm(dim=-1)
+    return MaskedErrors(error, c.labels.joints_2d_valid & c.visible[..., None])
+
+
+def _relative(joints: Tensor, root: int) -> Tensor:
+    return joints - joints[..., root, None, :]
+
+
+def _real_to_double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor

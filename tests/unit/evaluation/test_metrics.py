@@ -1,0 +1,339 @@
+"""Metrics against closed forms, invariances and a slow twin written from the definitions."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fourdhands.evaluation.errors import Comparison, acceleration_errors
+from fourdhands.evaluation.metrics import METRICS, ReconstructionMetrics
+from fourdhands.geometry.rotation import matrix_from_axis_angle
+from fourdhands.hands.mano import HandModel
+from fourdhands.structures import (
+    ClipBatch,
+    ClipMeta,
+    HandGeometry,
+    Predictions,
+    left_from_right_root,
+)
+from tests.helpers.batches import random_batch, random_hands
+
+FPS = 20.0
+CLIPS, FRAMES = 3, 5
+
+
+@pytest.fixture(scope="module")
+def hand_model() -> HandModel:
+    return HandModel.open()
+
+
+class Case:
+    """A batch, what a predictor said of it, and both geometries."""
+
+    def __init__(self, hand_model: HandModel, seed: int = 0) -> None:
+        batch = random_batch(hand_model, clips=CLIPS, frames=FRAMES, crop_size=(8, 6), seed=seed)
+        meta = ClipMeta("test", "key", "sequence", "camera", FPS, tuple(range(FRAMES)))
+        times = 40 + torch.arange(FRAMES).expand(CLIPS, FRAMES) / FPS
+        self.batch = replace(batch, times=times, meta=(meta,) * CLIPS)
+        generator = torch.Generator().manual_seed(seed + 1)
+        hands = random_hands(CLIPS, FRAMES, generator=generator)
+        self.true = hand_model(self.labels.hands)
+        self.geometry = hand_model(hands)
+        self.predictions = Predictions(
+            hands=hands,
+            crop_camera=torch.ones(CLIPS, FRAMES, 2, 3),
+            upsilon=torch.randn(CLIPS, FRAMES, 3, generator=generator) * 0.1,
+        )
+
+    @property
+    def labels(self):
+        assert self.batch.labels is not None
+        return self.batch.labels
+
+    def mask(self, **masks: Tensor) -> None:
+        """Replace masks of the batch or of its labels."""
+        for name, mask in masks.items():
+            if hasattr(self.batch, name):
+                self.batch = replace(self.batch, **{name: mask})
+            else:
+                self.batch = replace(self.batch, labels=replace(self.labels, **{name: mask}))
+
+    def predict(self, joints: Tensor) -> None:
+        """Let the predicted joints be these, and the vertices the true ones."""
+        self.geometry = HandGeometry(joints, self.true.vertices)
+        self.predictions = replace(self.predictions, upsilon=left_from_right_root(joints))
+
+    def compute(self) -> dict[str, float]:
+        metrics = ReconstructionMetrics()
+        metrics.update(self.predictions, self.geometry, self.batch, self.true)
+        return {key: float(value) for key, value in metrics.compute().items()}
+
+
+def randomly_masked(case: Case) -> Case:
+    generator = torch.Generator().manual_seed(7)
+
+    def mask(*shape: int, keep: float) -> Tensor:
+        return torch.rand(shape, generator=generator) < keep
+
+    case.mask(
+        joints_valid=mask(CLIPS, FRAMES, 2, 21, keep=0.9),
+        joints_2d_valid=mask(CLIPS, FRAMES, 2, 21, keep=0.7),
+        hands_valid=mask(CLIPS, FRAMES, 2, keep=0.7),
+        hand_present=mask(CLIPS, FRAMES, 2, keep=0.9),
+        frame_valid=mask(CLIPS, FRAMES, keep=0.95),
+    )
+    return case
+
+
+# ---- closed forms --------------------------------------------------------------------------------
+
+
+def test_the_truth_scores_zero(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    case.predict(case.labels.joints)
+    assert case.compute() == pytest.approx(dict.fromkeys(METRICS, 0.0), abs=1e-4)
+
+
+def test_a_shifted_joint_counts_by_its_distance(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    joints = case.labels.joints.clone()
+    joints[..., 5, :] += torch.tensor([0.003, 0.0, 0.004])
+    case.predict(joints)
+    figures = case.compute()
+    assert figures["mpjpe_mm"] == pytest.approx(5 / 21, rel=1e-4)
+    assert figures["mrrpe_mm"] == pytest.approx(0, abs=1e-4)
+
+
+def test_mrrpe_is_the_error_of_upsilon_where_both_wrists_are_known(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    case.predict(case.labels.joints)
+    upsilon = case.predictions.upsilon.clone()
+    upsilon[0] += torch.tensor([0.0, -0.012, 0.0])
+    case.predictions = replace(case.predictions, upsilon=upsilon)
+    assert case.compute()["mrrpe_mm"] == pytest.approx(12 / CLIPS, rel=1e-4)
+    present = torch.ones(CLIPS, FRAMES, 2, dtype=torch.bool)
+    present[1:, :, 0] = False
+    case.mask(hand_present=present)
+    assert case.compute()["mrrpe_mm"] == pytest.approx(12, rel=1e-4)
+
+
+def test_constant_acceleration_gives_that_acceleration(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    seconds = torch.arange(FRAMES) / FPS
+    motion = torch.zeros(FRAMES, 2, 21, 3)
+    motion[:, :, 1:, 1] = (0.5 * 3.0 * seconds**2)[:, None, None]  # fingers at 3 m/s^2, wrist still
+    case.predict(case.labels.joints + motion)
+    figures = case.compute()
+    assert figures["acceleration_error_m_per_s2"] == pytest.approx(3.0 * 20 / 21, rel=1e-3)
+    per_frame = 3.0e3 / FPS**2 * 20 / 21
+    assert figures["acceleration_error_mm_per_frame2"] == pytest.approx(per_frame, rel=1e-3)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_acceleration_needs_three_frames(hand_model: HandModel, frames: int) -> None:
+    case = Case(hand_model)
+    window = (slice(None), slice(0, frames))
+    metrics = ReconstructionMetrics()
+    metrics.update(
+        case.predictions[window], case.geometry[window], case.batch[window], case.true[window]
+    )
+    figures = metrics.compute()
+    assert figures["acceleration_error_m_per_s2"].isnan()
+    assert figures["mpjpe_mm"].isfinite()
+
+
+def test_only_consecutive_frames_make_an_acceleration(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+
+    def counted_triples() -> list[bool]:
+        comparison = Comparison.of(case.predictions, case.geometry, case.batch, case.true)
+        return acceleration_errors(comparison).mask[0, :, 0, 5].tolist()
+
+    assert counted_triples() == [True, True, True]
+    times = case.batch.times.clone()
+    times[:, 4:] += 1 / FPS
+    case.batch = replace(case.batch, times=times)
+    assert counted_triples() == [True, True, False]
+    frame_valid = torch.ones(CLIPS, FRAMES, dtype=torch.bool)
+    frame_valid[:, 0] = False
+    case.mask(frame_valid=frame_valid)
+    assert counted_triples() == [False, True, False]
+    case.batch = replace(case.batch, times=case.batch.times * 5)  # a window that skips frames
+    assert counted_triples() == [False, False, False]
+
+
+# ---- invariances ---------------------------------------------------------------------------------
+
+
+def moved(points: Tensor, scale: float = 1.0) -> Tensor:
+    rotation = matrix_from_axis_angle(torch.tensor([0.4, -1.0, 2.0]))
+    return scale * points @ rotation.mT + torch.tensor([0.1, -0.2, 0.3])
+
+
+RELATIVE = ("mpjpe_mm", "acceleration_error_mm_per_frame2", "acceleration_error_m_per_s2")
+
+
+@pytest.mark.parametrize(
+    ("move", "unchanged"),
+    [
+        (lambda points: points + torch.tensor([0.3, 0.1, 0.2]), {"pa_mpjpe_mm", *RELATIVE}),
+        (moved, {"pa_mpjpe_mm"}),
+        (lambda points: moved(points, scale=1.7), {"pa_mpjpe_mm"}),
+    ],
+    ids=["translation", "rigid", "similarity"],
+)
+def test_motions_of_the_prediction_that_leave_a_metric(
+    hand_model: HandModel, move: Callable[[Tensor], Tensor], unchanged: set[str]
+) -> None:
+    case = Case(hand_model)
+    case.predict(case.geometry.joints)
+    before = case.compute()
+    case.geometry = HandGeometry(move(case.geometry.joints), case.geometry.vertices)
+    after = case.compute()
+    same = {key for key in METRICS if after[key] == pytest.approx(before[key], rel=1e-3)}
+    assert same == {*unchanged, "mrrpe_mm"}  # upsilon was not moved
+
+
+def test_a_mirrored_hand_is_not_aligned_away(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    case.predict(case.labels.joints * torch.tensor([-1.0, 1.0, 1.0]))
+    assert case.compute()["pa_mpjpe_mm"] > 5
+
+
+def test_what_is_masked_does_not_count(hand_model: HandModel) -> None:
+    case = randomly_masked(Case(hand_model))
+    before = case.compute()
+    visible = case.batch.hand_visible
+    joints_valid = (case.labels.joints_valid & visible[..., None])[..., None]
+    meshes_valid = (case.labels.hands_valid & visible)[..., None, None]
+    nan = torch.tensor(float("nan"))
+    labels = replace(case.labels, joints=case.labels.joints.where(joints_valid, 1e3))
+    case.batch = replace(case.batch, labels=labels)
+    case.geometry = HandGeometry(
+        joints=case.geometry.joints.where(visible[..., None, None], nan),
+        vertices=case.geometry.vertices.where(meshes_valid, nan),
+    )
+    upsilon = case.predictions.upsilon.where(visible.all(-1, keepdim=True), nan)
+    case.predictions = replace(case.predictions, upsilon=upsilon)
+    assert case.compute() == before
+
+
+def update_with_clip(metrics: ReconstructionMetrics, case: Case, k: int) -> None:
+    part = slice(k, k + 1)
+    batch = replace(case.batch[part], meta=case.batch.meta[part])
+    metrics.update(case.predictions[part], case.geometry[part], batch, case.true[part])
+
+
+def test_any_cut_into_batches_gives_the_same_figures(hand_model: HandModel) -> None:
+    case = randomly_masked(Case(hand_model))
+    metrics = ReconstructionMetrics()
+    for k in range(CLIPS):
+        update_with_clip(metrics, case, k)
+    assert case.compute() == pytest.approx(
+        {key: float(value) for key, value in metrics.compute().items()}, rel=1e-12
+    )
+
+
+def test_processes_add_up(hand_model: HandModel) -> None:
+    case = randomly_masked(Case(hand_model))
+    processes = [ReconstructionMetrics() for _ in range(2)]
+    for k in range(CLIPS):
+        update_with_clip(processes[k % 2], case, k)
+    processes[0].merge_state(processes[1])  # by the reduction that synchronises processes
+    assert case.compute() == pytest.approx(
+        {key: float(value) for key, value in processes[0].compute().items()}, rel=1e-12
+    )
+
+
+# ---- the slow twin -------------------------------------------------------------------------------
+
+
+def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    u, s, vt = np.linalg.svd((target - target_mean).T @ (source - source_mean))
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    scale = (s * sign).sum() / ((source - source_mean) ** 2).sum()
+    return scale * (source - source_mean) @ (u * sign @ vt).T + target_mean
+
+
+def slow_metrics(case: Case) -> dict[str, float]:
+    """The definitions of docs/metrics.md, one number after the other."""
+    lists: dict[str, list[float]] = {key: [] for key in METRICS}
+
+    def numpy(tensor: Tensor) -> np.ndarray:
+        return tensor.double().numpy() if tensor.is_floating_point() else tensor.numpy()
+
+    predicted, true = numpy(case.geometry.joints), numpy(case.labels.joints)
+    predicted_mesh, true_mesh = numpy(case.geometry.vertices), numpy(case.true.vertices)
+    true_root = numpy(case.true.joints)[..., 0, :]
+    joints_2d, intrinsics = numpy(case.labels.joints_2d), numpy(case.batch.camera.intrinsics)
+    upsilon, present = numpy(case.predictions.upsilon), numpy(case.batch.hand_present)
+    present = present & numpy(case.batch.frame_valid)[..., None]
+    valid = numpy(case.labels.joints_valid) & present[..., None]
+    valid_2d = numpy(case.labels.joints_2d_valid) & present[..., None]
+    mesh_valid = numpy(case.labels.hands_valid) & present
+
+    def relative_error(b: int, t: int, s: int, j: int) -> np.ndarray:
+        return (predicted[b, t, s, j] - predicted[b, t, s, 0]) - (
+            true[b, t, s, j] - true[b, t, s, 0]
+        )
+
+    for b, t in np.ndindex(CLIPS, FRAMES):
+        if valid[b, t, 0, 0] and valid[b, t, 1, 0]:
+            error = upsilon[b, t] - (true[b, t, 1, 0] - true[b, t, 0, 0])
+            lists["mrrpe_mm"].append(1000 * np.linalg.norm(error))
+        for s in range(2):
+            seen = np.flatnonzero(valid[b, t, s])
+            if len(seen) >= 3:
+                aligned = umeyama(predicted[b, t, s, seen], true[b, t, s, seen])
+                distances = np.linalg.norm(aligned - true[b, t, s, seen], axis=1)
+                lists["pa_mpjpe_mm"] += list(1000 * distances)
+            if mesh_valid[b, t, s]:
+                for v in range(778):
+                    ours = predicted_mesh[b, t, s, v] - predicted[b, t, s, 0]
+                    theirs = true_mesh[b, t, s, v] - true_root[b, t, s]
+                    lists["mpvpe_mm"].append(1000 * np.linalg.norm(ours - theirs))
+            for j in range(21):
+                if valid[b, t, s, j] and valid[b, t, s, 0]:
+                    error = relative_error(b, t, s, j)
+                    lists["mpjpe_mm"].append(1000 * np.linalg.norm(error))
+                if valid_2d[b, t, s, j]:
+                    x, y, z = intrinsics[b, t] @ predicted[b, t, s, j]
+                    error = np.array([x / z, y / z]) - joints_2d[b, t, s, j]
+                    lists["epe_2d_px"].append(np.linalg.norm(error))
+                triple = range(t, t + 3)
+                if t + 2 < FRAMES and all(valid[b, k, s, j] & valid[b, k, s, 0] for k in triple):
+                    first, middle, last = (relative_error(b, k, s, j) for k in triple)
+                    norm = np.linalg.norm(first - 2 * middle + last)
+                    lists["acceleration_error_mm_per_frame2"].append(1000 * norm)
+                    lists["acceleration_error_m_per_s2"].append(norm * FPS**2)
+    return {key: float(np.mean(values)) for key, values in lists.items()}
+
+
+def test_the_slow_twin_agrees(hand_model: HandModel) -> None:
+    case = randomly_masked(Case(hand_model))
+    assert case.compute() == pytest.approx(slow_metrics(case), rel=1e-9)
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"labels": None}, "no labels"), ({"meta": ()}, "0 ClipMeta")]
+)
+def test_a_batch_that_cannot_be_scored(
+    hand_model: HandModel, change: dict[str, object], message: str
+) -> None:
+    case = Case(hand_model)
+    batch: ClipBatch = replace(case.batch, **change)
+    with pytest.raises(ValueError, match=message):
+        ReconstructionMetrics().update(case.predictions, case.geometry, batch, case.true)
+
+
+def test_nothing_to_count_is_not_a_number(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    case.mask(hand_present=torch.zeros(CLIPS, FRAMES, 2, dtype=torch.bool))
+    assert np.isnan(list(case.compute().values())).all()
