@@ -76,10 +76,10 @@ class Surface:
         cls,
         vertices: ArrayLike,
         faces: ArrayLike,
-        colour: tuple[float, float, float],
+        colour: ArrayLike,
         material: Material | None = None,
     ) -> "Surface":
-        """A surface of one linear RGB colour."""
+        """A surface of one linear RGB colour (3,)."""
         points = np.ascontiguousarray(vertices, np.float32)
         return cls(
             vertices=points,
