@@ -1,0 +1,130 @@
+"""The checkpoint file: a Lightning checkpoint of plain data that says what it holds.
+
+Training writes it, everybody reads it here. Under the key `fourdhands` it carries the run's whole
+configuration as plain data, so that the network can be built again without any other file.
+"""
+
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from fourdhands import __version__
+
+FORMAT_VERSION: Final = 1
+KEY: Final = "fourdhands"
+NETWORK_PREFIX: Final = "network."
+
+_BROKEN = (
+    *(RuntimeError, pickle.UnpicklingError, EOFError, struct.error),
+    *(ValueError, LookupError, TypeError, AttributeError),
+)
+"""What torch raises for files that are not checkpoints; garbage may fail anywhere in the reader."""
+
+
+def describe(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint of a run says of itself.
+
+    Args:
+        run: the resolved configuration as plain data, with the network's under `network`.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "version": __version__,
+        "run": dict(run),
+        "network": run["network"],
+    }
+
+
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint; nothing in the file is executed.
+
+    Args:
+        path: a file that training has written.
+        mmap: leave tensors on disk until they are used.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is broken, not ours, or of another format version.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except _BROKEN as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
+    own = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    if not isinstance(own, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path}: not a checkpoint of fourdhands, it has no '{KEY}' entry")
+    found = own.get("format_version")
+    if found != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: checkpoint format {found!r}, this version reads {FORMAT_VERSION}; "
+            "use the version of fourdhands that wrote it"
+        )
+    return checkpoint
+
+
+def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's own state dict."""
+    return {
+        name.removeprefix(NETWORK_PREFIX): weight
+        for name, weight in checkpoint["state_dict"].items()
+        if name.startswith(NETWORK_PREFIX)
+    }
+
+
+def load_network_weights(
+    network: torch.nn.Module, checkpoint: Mapping[str, Any], path: Path
+) -> None:
+    """Copy a checkpoint's weights into a network.
+
+    Raises:
+        ValueError: they belong to another network.
+    """
+    try:
+        network.load_state_dict(network_weights(checkpoint))
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:]]
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        raise ValueError(
+            f"{path}: the weights are of another network: {reasons[0][:200]}{more}"
+        ) from error
+
+
+def require_same_network(
+    checkpoint: Mapping[str, Any], network: Mapping[str, Any], path: Path
+) -> None:
+    """Refuse a checkpoint whose network is configured otherwise.
+
+    Args:
+        checkpoint: as read.
+        network: the configuration that is wanted, as plain data.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        ValueError: it is, with the keys that differ.
+    """
+    stored = _flatten(checkpoint[KEY]["network"], "network")
+    wanted = _flatten(network, "network")
+    differing = [
+        f"{key} is {stored.get(key, 'absent')!r} there and {wanted.get(key, 'absent')!r} here"
+        for key in sorted(stored.keys() | wanted.keys())
+        if stored.get(key, "absent") != wanted.get(key, "absent")
+    ]
+    if differing:
+        raise ValueError(f"{path}: holds another network: {'; '.join(differing[:3])}")
+
+
+def _flatten(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flatten(inner, f"{path}.{key}")
+    return flat
