@@ -41,7 +41,7 @@ MANO_PARENTS: Final = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 # Fingertips are vertices of the MANO mesh (smplx's table), in the order of FINGERS.
 FINGERTIP_VERTICES: Final = (744, 320, 443, 554, 671)
 
-# joints[k] = concatenate(mano_joints (16), fingertips (5))[JOINTS_FROM_MANO[k]]
+# Joint k is entry JOINTS_FROM_MANO[k] of MANO's 16 joints followed by the five fingertips.
 JOINTS_FROM_MANO: Final = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20)
 
 # The 16 vertices around the open wrist, in order; public MANO tools close the mesh over this ring.

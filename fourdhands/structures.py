@@ -4,13 +4,14 @@ Legend of dimensions, used throughout the project:
 
     B clips   T frames   S = 2 sides (0 right, 1 left)   J = 21 joints   V = 778 vertices
 
-Metres, seconds, pixels. The camera frame is OpenCV's (x right, y down, z forward); pixel centres lie
-at integer coordinates. Rotations are matrices. A missing label is zeros with a False in its mask.
+Metres, seconds, pixels. The camera frame is OpenCV's (x right, y down, z forward); pixel centres
+lie at integer coordinates. Rotations are matrices. A missing label is zeros with a False in its
+mask.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class TensorStruct:
     """Base of the tensor dataclasses: maps functions over all tensors, however nested."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Return a copy with `function` applied to every tensor (None and metadata pass through)."""
+        """Return a copy with `function` applied to every tensor; None and metadata stay."""
 
         def apply(value: Any) -> Any:
             if isinstance(value, Tensor):
@@ -42,7 +43,7 @@ class TensorStruct:
 
     def __getitem__(self, index: Any) -> Self:
         """Index the leading dimensions of every tensor alike."""
-        return self.map(lambda tensor: cast("Tensor", tensor[index]))
+        return self.map(lambda tensor: tensor[index])
 
 
 @dataclass(frozen=True)

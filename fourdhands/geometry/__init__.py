@@ -1,1 +1,1 @@
-"""Rotations, cameras, crops and alignment: pure functions on tensors with leading batch dimensions."""
+"""Rotations, cameras, crops, alignment: pure functions over any leading dimensions."""

@@ -14,13 +14,13 @@ def project(points: Tensor, intrinsics: Tensor) -> Tensor:
 
 
 def default_intrinsics(image_size: Tensor) -> Tensor:
-    """Intrinsics for images (..., 2) (w, h) of unknown focal length: f = sqrt(w^2 + h^2) (DaHyF)."""
+    """Intrinsics for images (..., 2) (w, h) of unknown focal length, f = sqrt(w^2 + h^2)."""
     focal_length = image_size.norm(dim=-1)
     return intrinsics_from_focal_length(focal_length, image_size)
 
 
 def intrinsics_from_focal_length(focal_length: Tensor, image_size: Tensor) -> Tensor:
-    """(..., 3, 3) from a focal length (...) in pixels, the principal point at the image's centre."""
+    """(..., 3, 3) from a focal length (...) in pixels; the principal point is the centre."""
     intrinsics = torch.zeros(*image_size.shape[:-1], 3, 3).to(image_size)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal_length
     intrinsics[..., :2, 2] = (image_size - 1) / 2

@@ -15,7 +15,7 @@ from fourdhands.skeleton import Side
 
 
 def bbox_around(points: Tensor, valid: Tensor) -> Tensor:
-    """Tight box of the valid points: (..., N, 2) and (..., N) to (..., 4); zeros if none is valid."""
+    """Tight box of the valid points: (..., N, 2), (..., N) to (..., 4); zeros if none is."""
     inf = torch.tensor(float("inf"), dtype=points.dtype, device=points.device)
     low = torch.where(valid[..., None], points, inf).amin(-2)
     high = torch.where(valid[..., None], points, -inf).amax(-2)
@@ -24,7 +24,7 @@ def bbox_around(points: Tensor, valid: Tensor) -> Tensor:
 
 
 def expand_bbox(bbox: Tensor, *, scale: float, aspect: float) -> Tensor:
-    """Scale (..., 4) boxes about their centres, then grow one side so that width / height = aspect."""
+    """Grow one side of (..., 4) boxes until width / height = aspect, and both by `scale`."""
     width = torch.maximum(bbox[..., 2], bbox[..., 3] * aspect) * scale
     return torch.cat((bbox[..., :2], torch.stack((width, width / aspect), -1)), -1)
 
@@ -70,29 +70,46 @@ def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
 
 
 def warp_crop(
-    image: NDArray[np.uint8], affine: NDArray[np.floating], crop_size: tuple[int, int]
+    image: NDArray[np.uint8], affine: NDArray[np.float64], crop_size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Cut a crop out of an image (H, W, 3), black outside it; reduces with area averaging.
+    """Cut a crop out of an image (H, W, 3), black outside it, without aliasing.
 
     Args:
         image: full image.
         affine: (2, 3) crop_from_image.
         crop_size: height, width.
+
+    Returns:
+        (height, width, 3).
     """
     height, width = crop_size
-    reduction = int(min(1 / abs(affine[0, 0]), 1 / abs(affine[1, 1])))
-    if reduction >= 2:  # bilinear sampling alone would alias: first average whole blocks of pixels
-        rows, columns = image.shape[0] // reduction, image.shape[1] // reduction
-        if rows and columns:
-            image = cv2.resize(
-                image[: rows * reduction, : columns * reduction],
-                (columns, rows),
-                interpolation=cv2.INTER_AREA,
-            )
-            # a block's centre (reduction - 1) / 2 in the old image is 0 in the new one
-            linear = affine[:, :2] * reduction
-            offset = affine[:, 2] + affine[:, :2].sum(1) * (reduction - 1) / 2
-            affine = np.column_stack((linear, offset))
-    return cv2.warpAffine(  # type: ignore[return-value]
-        image, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    reduction = int(1 / np.linalg.norm(affine[:, :2], axis=1).max())
+    if reduction >= 2:  # bilinear sampling alone would skip pixels: first average blocks of them
+        image, affine = _averaged_region(image, affine, crop_size, reduction)
+    flags, border = cv2.INTER_LINEAR, cv2.BORDER_CONSTANT
+    return np.asarray(
+        cv2.warpAffine(image, affine, (width, height), flags=flags, borderMode=border), np.uint8
     )
+
+
+def _averaged_region(
+    image: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    crop_size: tuple[int, int],
+    reduction: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of the image a crop shows, reduced by block averages, and the affine from it."""
+    height, width = crop_size
+    corners = np.array([(-1, -1), (width, -1), (-1, height), (width, height)], float)
+    source = (corners - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
+    size = np.array((image.shape[1], image.shape[0]))
+    low = np.clip(np.floor(source.min(0)) - reduction, 0, size).astype(int)
+    high = np.clip(np.ceil(source.max(0)) + reduction + 1, low, size).astype(int)
+    columns, rows = np.maximum(-(-(high - low) // reduction), 1)
+    region = image[low[1] : high[1], low[0] : high[0]]
+    bottom, right = rows * reduction - region.shape[0], columns * reduction - region.shape[1]
+    whole = cv2.copyMakeBorder(region, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    reduced = cv2.resize(whole, (int(columns), int(rows)), interpolation=cv2.INTER_AREA)
+    # Pixel k of the reduced region is centred on low + reduction k + (reduction - 1) / 2.
+    offset = affine[:, 2] + affine[:, :2] @ (low + (reduction - 1) / 2)
+    return np.asarray(reduced, np.uint8), np.column_stack((affine[:, :2] * reduction, offset))

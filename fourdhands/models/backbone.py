@@ -1,6 +1,7 @@
 """Crops to tokens: any timm model that gives a stride-16 map, behind one small interface."""
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -71,7 +72,7 @@ def _build(
 ) -> tuple[nn.Module, nn.Module, int]:
     """The image model, what turns its output into tokens, and their width."""
     if not timm.is_model(config.name):
-        close = timm.list_models(f"*{config.name.split('_')[0]}*")[:8]
+        close = get_close_matches(config.name, timm.list_models(), n=5)
         raise ValueError(f"backbone.name {config.name!r}: unknown to timm; close: {close}")
     if _is_plain_vit(config.name):
         return _build_vit(config, crop_size, grid)

@@ -121,7 +121,7 @@ class Comparison:
 
 def max_mse(error: Tensor, valid: Tensor) -> Tensor:
     """Eq. 5, sum |e|^4 / sum |e|^2 over the valid points: (..., N, D) and (..., N) to (...)."""
-    squared = error.square().sum(-1) * valid
+    squared = torch.where(valid[..., None], error, 0.0).square().sum(-1)
     return squared.square().sum(-1) / (squared.sum(-1) + EPSILON)
 
 
@@ -204,7 +204,8 @@ def joints_3d_term(c: Comparison) -> Tensor:
 def vertices_3d_term(c: Comparison) -> Tensor:
     """Eq. 7, vertices relative to the wrist."""
     error = c.predicted.relative_to_root().vertices - c.true.relative_to_root().vertices
-    return weighted_mean(max_mse(error, torch.ones_like(error[..., 0])), c.hand_weight)
+    everywhere = torch.ones_like(error[..., 0], dtype=torch.bool)
+    return weighted_mean(max_mse(error, everywhere), c.hand_weight)
 
 
 def joints_2d_term(c: Comparison) -> Tensor:

@@ -1,0 +1,61 @@
+"""Building the network: presets, sizes, and what cannot be built."""
+
+import pytest
+import torch
+
+from fourdhands.models.backbone import Backbone, BackboneConfig
+from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.models.rat import RelationConfig
+from fourdhands.models.sir import SpatialConfig, TemporalConfig
+
+VIT_H = NetworkConfig(
+    crop_size=(256, 192),
+    backbone=BackboneConfig("vit_huge_patch14_224", options={"patch_size": 16}),
+    relation=RelationConfig(),
+    spatial=SpatialConfig(
+        dim=1024,
+        encoder_depth=4,
+        encoder_heads=16,
+        decoder_depth=6,
+        decoder_heads=8,
+        head_dim=64,
+        mlp_dim=1024,
+    ),
+    temporal=TemporalConfig(depth=6, num_heads=16, head_dim=64, mlp_dim=1024),
+)
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_vit_h_has_the_published_sizes() -> None:
+    """The parts whose sizes are known from the released model, parameter for parameter."""
+    with torch.device("meta"):
+        network = TwoHandNetwork(VIT_H)
+    assert network.backbone.grid == (16, 12) and network.backbone.dim == 1280
+    # 630,912,000 with a class-token slot in the position embedding, which this one has not
+    assert count(network.backbone) == 630_912_000 - 1280
+    assert count(network.spatial.encoder) == 39_357_440
+    # the released decoders also hold an embedding of a constant zero and the query's position;
+    # our learned query stands for both
+    assert count(network.spatial.decoder) == 39_386_112 - 3 * 1024
+    assert count(network.temporal.decoder) == 62_979_072 - 3 * 1024
+    assert count(network) == 779_810_160
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet50", "hrnet_w64", "mobilenetv4_conv_small"])
+def test_any_stride_16_model_makes_tokens(name: str) -> None:
+    with torch.device("meta"):
+        backbone = Backbone(BackboneConfig(name, dim=64), (128, 96))
+        crops = torch.zeros(2, 3, 3, 128, 96, dtype=torch.uint8)
+        assert backbone(crops).shape == (2, 3, 48, 64)
+
+
+def test_what_cannot_be_built_is_explained() -> None:
+    with pytest.raises(ValueError, match=r"backbone.name 'resnet1000'.*resnet"):
+        Backbone(BackboneConfig("resnet1000"), (64, 48))
+    with pytest.raises(ValueError, match="multiples of 16"):
+        Backbone(BackboneConfig(), (60, 48))
+    with torch.device("meta"), pytest.raises(ValueError, match="patch_size"):
+        Backbone(BackboneConfig("vit_tiny_patch16_224", options={"patch_size": 8}), (64, 48))

@@ -1,0 +1,242 @@
+"""The loss equations against double loops, finite differences and their masks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from fourdhands.hands.mano import HandModel
+from fourdhands.structures import ClipBatch, HandState, Predictions, left_from_right_root
+from fourdhands.training.losses import (
+    EPSILON,
+    TERMS,
+    Comparison,
+    LossConfig,
+    ReconstructionLoss,
+    close_pairs,
+    max_mse,
+    mean_close_pair_difference,
+    mean_pair_difference,
+)
+from tests.helpers.batches import random_batch, random_hands
+
+
+@pytest.fixture(scope="module")
+def hand_model() -> HandModel:
+    return HandModel()
+
+
+def perfect(batch: ClipBatch) -> Predictions:
+    assert batch.labels is not None
+    lead = batch.hand_present.shape
+    return Predictions(
+        hands=batch.labels.hands,
+        crop_camera=torch.zeros(*lead, 3),
+        upsilon=left_from_right_root(batch.labels.joints),
+    )
+
+
+def wrong(batch: ClipBatch, seed: int = 5) -> Predictions:
+    hands = random_hands(*batch.frame_valid.shape, generator=torch.Generator().manual_seed(seed))
+    return replace(perfect(batch), hands=hands, upsilon=torch.rand(*batch.frame_valid.shape, 3))
+
+
+def pair_loop(right: Tensor, left: Tensor, close: Tensor) -> float:
+    """The mean of |left_k - right_i|^2 over pairs, as the equations are printed."""
+    total, count = 0.0, 0
+    for i in range(len(right)):
+        for k in range(len(left)):
+            if close[i, k]:
+                total += float(((left[k] - right[i]) ** 2).sum())
+                count += 1
+    return total / max(count, 1)
+
+
+def test_max_mse_is_equation_5() -> None:
+    error = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [7.0, 7.0]]])
+    valid = torch.tensor([[True, True, False]])
+    torch.testing.assert_close(max_mse(error, valid), torch.tensor([(625.0 + 1) / (25 + 1)]))
+    assert max_mse(torch.zeros(1, 3, 2), valid) == 0
+
+
+def test_pair_differences_equal_double_loops() -> None:
+    torch.manual_seed(0)
+    right, left = torch.randn(2, 7, 3).double(), torch.randn(2, 9, 3).double()
+    close = torch.rand(2, 7, 9) < 0.3
+    close[1] = False
+    everything = torch.ones(7, 9)
+    for n in range(2):
+        assert mean_pair_difference(right, left)[n].item() == pytest.approx(
+            pair_loop(right[n], left[n], everything)
+        )
+        assert mean_close_pair_difference(right, left, close)[n].item() == pytest.approx(
+            pair_loop(right[n], left[n], close[n])
+        )
+
+
+def test_gradients_of_the_equations() -> None:
+    torch.manual_seed(0)
+    right = torch.randn(2, 4, 3, dtype=torch.double, requires_grad=True)
+    left = torch.randn(2, 5, 3, dtype=torch.double, requires_grad=True)
+    close = torch.rand(2, 4, 5) < 0.5
+    valid = torch.rand(2, 4) < 0.8
+    assert torch.autograd.gradcheck(mean_pair_difference, (right, left))
+    assert torch.autograd.gradcheck(
+        lambda r, e: mean_close_pair_difference(r, e, close), (right, left)
+    )
+    assert torch.autograd.gradcheck(lambda e: max_mse(e, valid), (right,))
+
+
+def test_close_pairs_are_those_within_alpha(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model, clips=1, frames=1)
+    assert batch.labels is not None
+    true = hand_model(batch.labels.hands)
+    close = close_pairs(true)[0, 0]
+    right, left = true.vertices[0, 0]
+    picks = torch.randint(0, 778, (200, 2), generator=torch.Generator().manual_seed(0))
+    for i, k in picks.tolist():
+        squared = float(((right[i] - left[k]) ** 2).sum())
+        assert bool(close[i, k]) == (squared <= 0.005)
+    assert close.any() and not close.all()
+
+
+def test_the_truth_costs_nothing_and_every_term_sees_an_error(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model)
+    loss = ReconstructionLoss(LossConfig(), hand_model)
+    assert all(value < 1e-6 for value in loss(perfect(batch), batch).terms.values())
+    terms = loss(wrong(batch), batch)
+    assert set(terms.terms) == set(TERMS) and all(value > 1e-3 for value in terms.terms.values())
+    assert terms.total.item() == pytest.approx(sum(float(v) for v in terms.weighted.values()))
+
+
+def test_upsilon_places_the_predicted_left_hand(hand_model: HandModel) -> None:
+    """Where the hands are right, relation terms measure upsilon; cameras do not matter."""
+    batch = random_batch(hand_model)
+    truth = perfect(batch)
+    moved = replace(
+        truth,
+        upsilon=truth.upsilon + torch.tensor([0.03, 0.0, -0.04]),
+        hands=replace(truth.hands, transl=truth.hands.transl + 0.2 * torch.rand(2, 3, 2, 3)),
+    )
+    terms = ReconstructionLoss(LossConfig(), hand_model)(moved, batch).terms
+    assert terms["joint_relation"].item() == pytest.approx(0.05**2, rel=1e-3)
+    assert terms["closeness"].item() == pytest.approx(0.05**2, rel=1e-3)
+    assert terms["joints_3d"] < 1e-6 < terms["joints_2d"]
+
+
+def test_a_term_of_weight_zero_is_not_computed(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model)
+    loss = ReconstructionLoss(LossConfig(closeness=0.0, betas=0.0), hand_model)
+    assert set(loss(wrong(batch), batch).terms) == set(TERMS) - {"closeness", "betas"}
+
+
+def test_what_is_masked_does_not_count(hand_model: HandModel) -> None:
+    """Terms over a masked batch equal the terms over what is left, and stay finite."""
+    batch = random_batch(hand_model, clips=3)
+    predictions = wrong(batch)
+    batch.frame_valid[2] = False
+    assert batch.labels is not None
+    batch.labels.joints_2d[2] = float("inf")
+    loss = ReconstructionLoss(LossConfig(), hand_model)
+    masked, rest = loss(predictions, batch), loss(predictions[:2], batch[:2])
+    for name in TERMS:
+        torch.testing.assert_close(masked.terms[name], rest.terms[name], rtol=1e-4, atol=1e-7)
+
+
+def test_only_labelled_hands_and_joints_count(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model)
+    predictions = wrong(batch)
+    assert batch.labels is not None
+    batch.labels.hands_valid[..., 1] = False
+    batch.labels.joints_valid[..., 1, :] = False
+    batch.labels.joints_valid[:, 0, 0, 5:] = False
+    batch.labels.joints_2d_valid[..., 1, :] = False
+    spoiled = replace(
+        predictions,
+        upsilon=predictions.upsilon * 7,
+        hands=predictions.hands.map(lambda t: _spoil_left(t)),
+    )
+    loss = ReconstructionLoss(LossConfig(), hand_model)
+    first, second = loss(predictions, batch).terms, loss(spoiled, batch).terms
+    for name in TERMS:
+        torch.testing.assert_close(first[name], second[name])
+    assert first["closeness"] == first["joint_relation"] == 0 < first["joints_3d"]
+
+
+def _spoil_left(tensor: Tensor) -> Tensor:
+    tensor = tensor.clone()
+    tensor[:, :, 1] = tensor[:, :, 1].roll(1, 0)
+    return tensor
+
+
+def test_joints_3d_term_equals_a_scalar_loop(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model, clips=2, frames=1)
+    predictions = wrong(batch)
+    assert batch.labels is not None
+    batch.labels.joints_valid[0, 0, 0, 3] = False
+    predicted, true = hand_model(predictions.hands).joints, batch.labels.joints
+    values = []
+    for clip in range(2):
+        for side in range(2):
+            fourth = second = 0.0
+            for j in range(21):
+                if not batch.labels.joints_valid[clip, 0, side, j]:
+                    continue
+                p = predicted[clip, 0, side, j] - predicted[clip, 0, side, 0]
+                t = true[clip, 0, side, j] - true[clip, 0, side, 0]
+                squared = float(((p - t) ** 2).sum())
+                second, fourth = second + squared, fourth + squared**2
+            values.append(fourth / (second + EPSILON))
+    loss = ReconstructionLoss(LossConfig(), hand_model)
+    assert loss(predictions, batch).terms["joints_3d"].item() == pytest.approx(
+        sum(values) / 4, rel=1e-4
+    )
+
+
+def test_the_middle_frame_can_weigh_more(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model, frames=3)
+    predictions = wrong(batch)
+    heavy = ReconstructionLoss(LossConfig(middle_frame=1e6), hand_model)
+    even = ReconstructionLoss(LossConfig(), hand_model)
+    middle = slice(1, 2)
+    first = heavy(predictions, batch).terms["joints_3d"]
+    second = even(predictions[:, middle], batch[:, middle]).terms["joints_3d"]
+    torch.testing.assert_close(first, second, rtol=1e-3, atol=0)
+
+
+def test_gradients_reach_every_prediction(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model)
+    start = wrong(batch)
+    leaves = [start.hands.global_orient, start.hands.hand_pose, start.hands.betas]
+    leaves += [start.hands.transl, start.upsilon]
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    predictions = replace(start, hands=HandState(*leaves[:4]), upsilon=leaves[4])
+    ReconstructionLoss(LossConfig(), hand_model)(predictions, batch).total.backward()
+    for leaf in leaves:
+        assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.abs().max() > 0
+
+
+def test_batches_without_labels_are_refused(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model)
+    with pytest.raises(ValueError, match="no labels"):
+        ReconstructionLoss(LossConfig(), hand_model)(perfect(batch), replace(batch, labels=None))
+
+
+def test_comparison_errors_are_relative_to_the_right_root(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model, clips=1, frames=1)
+    assert batch.labels is not None
+    true = hand_model(batch.labels.hands)
+    comparison = Comparison(
+        predictions=replace(perfect(batch), upsilon=torch.zeros(1, 1, 3)),
+        labels=batch.labels,
+        batch=batch,
+        predicted=true,
+        true=true,
+        frame_weight=torch.ones(1, 1),
+    )
+    right, left = comparison.between_hands("joints")
+    assert right.abs().max() == 0
+    torch.testing.assert_close(
+        left, -left_from_right_root(true.joints)[..., None, :].expand_as(left)
+    )
