@@ -1,0 +1,97 @@
+"""What rendered scenes show and how many there are: the fields of `configs/synthetic/*.yaml`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import numpy as np
+
+from fourdhands.data.synthetic.appearance import AppearanceConfig
+from fourdhands.data.synthetic.background import BackgroundConfig
+from fourdhands.data.synthetic.camera import CameraConfig
+from fourdhands.data.synthetic.effects import EffectsConfig
+
+SceneKind = Literal["single", "apart", "close", "crossing"]
+SCENE_KINDS: Final[tuple[SceneKind, ...]] = get_args(SceneKind)
+
+
+@dataclass(frozen=True)
+class KindShares:
+    """How often each kind of scene comes; the numbers are relative.
+
+    Attributes:
+        single: One hand.
+        apart: Two hands that do not touch.
+        close: Two hands in contact.
+        crossing: One hand in front of the other.
+    """
+
+    single: float = 0.25
+    apart: float = 0.25
+    close: float = 0.35
+    crossing: float = 0.15
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are no distribution."""
+        shares = [getattr(self, kind) for kind in SCENE_KINDS]
+        if min(shares) < 0 or sum(shares) <= 0:
+            raise ValueError(f"kinds are {shares}: none may be negative, one has to be positive")
+
+    def draw(self, rng: np.random.Generator) -> SceneKind:
+        """Draw a kind."""
+        shares = np.array([getattr(self, kind) for kind in SCENE_KINDS])
+        return SCENE_KINDS[int(rng.choice(len(shares), p=shares / shares.sum()))]
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """What the rendered clips show.
+
+    Attributes:
+        image_size: Width, height in pixels.
+        num_frames: Frames a clip.
+        fps: Frames a second: a low rate makes the frames of a short clip differ.
+        kinds: How often each kind of scene comes.
+        hand_size: Smallest and largest length of an unforeshortened hand, share of image height.
+        distance: Nearest and farthest hands, metres from the camera.
+        truncated_share: Share of clips whose hands are cut by the image border.
+        min_visible_share: A hand that shows less of its outline than this counts as absent.
+        camera: Intrinsics and camera motion.
+        background: What is behind the hands.
+        appearance: Skin, forearms, sleeves, occluders.
+        effects: Blur, noise, compression.
+        subdivisions: Rounds of Loop subdivision before rendering.
+        supersampling: Samples per pixel along each axis.
+        masks: Whether masks are stored.
+        depth: Whether depth is stored.
+        mano: Folder of converted MANO files; None for the open hand.
+    """
+
+    image_size: tuple[int, int] = (320, 240)
+    num_frames: int = 8
+    fps: float = 10.0
+    kinds: KindShares = field(default_factory=KindShares)
+    hand_size: tuple[float, float] = (0.35, 0.85)
+    distance: tuple[float, float] = (0.25, 1.0)
+    truncated_share: float = 0.12
+    min_visible_share: float = 0.08
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
+    effects: EffectsConfig = field(default_factory=EffectsConfig)
+    subdivisions: int = 1
+    supersampling: int = 2
+    masks: bool = True
+    depth: bool = True
+    mano: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be rendered."""
+        if min(self.image_size) < 32:
+            raise ValueError(f"image_size is {self.image_size}: at least 32 x 32 is needed")
+        if self.num_frames < 1 or self.fps <= 0:
+            raise ValueError(f"num_frames {self.num_frames} and fps {self.fps} have to be positive")
+        for name in ("hand_size", "distance"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is {low, high}: give least, greatest, both positive")

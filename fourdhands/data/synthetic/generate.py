@@ -1,0 +1,214 @@
+"""One rendered clip from a seed: scene -> pictures -> labels.
+
+`ClipGenerator.clip` is a pure function of configuration, seed and index: the same numbers give the
+same bytes in any process and in any order.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fourdhands.data.schema import DEPTH_UNIT, Clip
+from fourdhands.data.synthetic.appearance import Wardrobe
+from fourdhands.data.synthetic.background import Backgrounds
+from fourdhands.data.synthetic.config import SceneConfig
+from fourdhands.data.synthetic.effects import CameraEffects, EffectsRack
+from fourdhands.data.synthetic.scene import Scene, Stage
+from fourdhands.geometry.camera import project
+from fourdhands.geometry.crop import bbox_around
+from fourdhands.hands.assets import load_assets
+from fourdhands.hands.mano import HandModel
+from fourdhands.rendering.lighting import Lighting
+from fourdhands.rendering.raster import Rasterizer
+from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, Side
+
+Bytes = NDArray[np.uint8]
+
+OTHER_LABEL: Final = 3  # in masks: forearms, sleeves and occluders
+SKIN_DEPTH: Final = 0.025  # metres; a joint lies at most this deep under the skin that shows it
+
+
+class ClipGenerator:
+    """Makes clips of one configuration; build one per process.
+
+    Args:
+        config: What the clips show.
+        dataset: Name that the clips carry.
+        seed: Of the stream of clips, and of the textures and noise that its clips share.
+    """
+
+    def __init__(
+        self, config: SceneConfig, *, dataset: str = "synthetic", seed: int | Sequence[int] = 0
+    ) -> None:
+        self.config, self.dataset = config, dataset
+        self._seed = tuple(np.atleast_1d(seed).tolist())
+        self.model = HandModel(load_assets(config.mano))
+        self._stage = Stage(config, self.model)
+        stock = np.random.default_rng((*self._seed, 0))
+        self._backgrounds = Backgrounds(config.background, stock)
+        self._effects = EffectsRack(stock)
+        self._wardrobe = Wardrobe(self.model, config.appearance, config.subdivisions)
+        width, height = config.image_size
+        self._rasterizer = Rasterizer(height, width, config.supersampling)
+
+    def clip(self, index: int) -> Clip:
+        """Render clip `index`."""
+        rng = np.random.default_rng((*self._seed, 1, index))
+        scene = self._stage.scene(rng)
+        joints_2d, vertices_2d = _project(scene)
+        frames, masks, depths = self._photograph(rng, scene, joints_2d)
+        return self._label(scene, joints_2d, vertices_2d, frames, masks, depths, index)
+
+    def _photograph(
+        self, rng: np.random.Generator, scene: Scene, joints_2d: NDArray[np.float32]
+    ) -> tuple[list[bytes], list[Bytes], list[NDArray[np.float32]]]:
+        """Render every frame: jpgs, masks and depth maps."""
+        outfit = self._wardrobe.choose(rng)
+        room = self._backgrounds.sample_room(rng, scene.camera.position)
+        light = Lighting.sample(rng)
+        effects = CameraEffects.sample(rng, self.config.effects, self.config.image_size[0])
+        velocity = _velocity(joints_2d[:, scene.present], scene.times)
+        vertices = scene.geometry.vertices.numpy()
+        orient = scene.hands.global_orient.numpy()
+        frames, masks, depths = [], [], []
+        background = None
+        for f in range(len(scene.times)):
+            if background is None or scene.camera.moves:
+                background = self._backgrounds.paint(
+                    room, scene.camera.intrinsics, scene.camera.cam_from_world[f],
+                    self.config.image_size,
+                )  # fmt: skip
+            surfaces, labels = outfit.surfaces(vertices[f], orient[f], scene.present)
+            turned = _turn(light, scene.camera.rotation[f] @ scene.camera.rotation[0].T)
+            picture = self._rasterizer.render(
+                surfaces, scene.camera.intrinsics, turned, background
+            )
+            image = self._effects.apply(rng, effects, picture.rgb, velocity[f], picture.coverage)
+            frames.append(self._effects.encode(effects, image))
+            masks.append(np.array((0, *labels), np.uint8)[picture.instance])
+            depths.append(picture.depth)
+        return frames, masks, depths
+
+    def _label(
+        self,
+        scene: Scene,
+        joints_2d: NDArray[np.float32],
+        vertices_2d: NDArray[np.float32],
+        frames: list[bytes],
+        masks: list[Bytes],
+        depths: list[NDArray[np.float32]],
+        index: int,
+    ) -> Clip:
+        """Put pictures and labels together."""
+        config, count = self.config, len(frames)
+        seen = np.stack(
+            [_visible_share(mask, points) for mask, points in zip(masks, vertices_2d, strict=True)]
+        )
+        valid = scene.present & (seen >= config.min_visible_share)
+        joints = scene.geometry.joints.numpy()
+        visible = np.stack(
+            [_visible_joints(*frame) for frame in zip(joints, joints_2d, masks, depths, strict=True)]
+        )
+        bbox = _bbox(vertices_2d, config.image_size)
+        every_joint = np.repeat(valid[..., None], NUM_JOINTS, axis=-1)
+
+        def masked(array: NDArray[np.float32]) -> NDArray[np.float32]:
+            keep = valid.reshape(*valid.shape, *(1,) * (array.ndim - 2))
+            return np.where(keep, array, 0).astype(np.float32)
+
+        hands = scene.hands
+        return Clip(
+            key=f"{index:08d}",
+            dataset=self.dataset,
+            sequence=f"{index:08d}-{scene.kind}",
+            camera="0",
+            fps=config.fps,
+            frame_ids=tuple(range(count)),
+            image_size=config.image_size,
+            frames=tuple(frames),
+            intrinsics=np.tile(scene.camera.intrinsics, (count, 1, 1)).astype(np.float32),
+            cam_from_world=scene.camera.cam_from_world.astype(np.float32),
+            global_orient=masked(hands.global_orient.numpy()),
+            hand_pose=masked(hands.hand_pose.numpy()),
+            betas=masked(hands.betas.numpy()),
+            transl=masked(hands.transl.numpy()),
+            hands_valid=valid,
+            joints=masked(joints),
+            joints_valid=every_joint,
+            joints_2d=masked(joints_2d),
+            joints_2d_valid=every_joint,
+            joints_visible=visible & every_joint,
+            bbox=masked(bbox),
+            masks=tuple(_png(mask) for mask in masks) if config.masks else (),
+            depths=tuple(_png(_counts(depth)) for depth in depths) if config.depth else (),
+        )
+
+
+def _project(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Joints (F, S, J, 2) and vertices (F, S, V, 2) in pixels."""
+    intrinsics = torch.from_numpy(scene.camera.intrinsics.astype(np.float32))
+    geometry = scene.geometry
+    return (
+        project(geometry.joints, intrinsics).numpy(),
+        project(geometry.vertices, intrinsics).numpy(),
+    )
+
+
+def _velocity(joints_2d: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(F, 2) mean velocity of the joints in pixels a second."""
+    if len(times) == 1:
+        return np.zeros((1, 2))
+    return np.gradient(joints_2d.mean(axis=(1, 2)), times, axis=0)
+
+
+def _turn(light: Lighting, rotation: NDArray[np.float64]) -> Lighting:
+    """The light of the first camera's frame seen by a camera that has turned."""
+    return Lighting(
+        directions=(light.directions @ rotation.T).astype(np.float32),
+        radiance=light.radiance,
+        ambient=light.ambient,
+        penumbra=light.penumbra,
+    )
+
+
+def _visible_share(mask: Bytes, points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(S,) pixels that show each hand over the area of its outline's convex hull."""
+    shares = np.zeros(NUM_SIDES)
+    for side in Side:
+        outline = cv2.contourArea(cv2.convexHull(points[side]))
+        shares[side] = np.count_nonzero(mask == side + 1) / max(outline, 1.0)
+    return shares
+
+
+def _visible_joints(
+    joints: NDArray[np.float32],
+    joints_2d: NDArray[np.float32],
+    mask: Bytes,
+    depth: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """(S, J) joints in the picture whose own hand's skin shows right before them."""
+    height, width = mask.shape
+    pixels = np.round(joints_2d).astype(int)
+    inside = ((pixels >= 0) & (pixels < (width, height))).all(axis=-1)
+    x, y = np.clip(pixels[..., 0], 0, width - 1), np.clip(pixels[..., 1], 0, height - 1)
+    own = mask[y, x] == np.arange(1, NUM_SIDES + 1)[:, None]
+    return inside & own & (joints[..., 2] - depth[y, x] < SKIN_DEPTH)
+
+
+def _bbox(vertices_2d: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
+    """(F, S, 4) tight boxes of the hands cut to the image."""
+    border = torch.tensor(image_size) - 0.5
+    points = torch.from_numpy(vertices_2d).clamp_min(-0.5).minimum(border)
+    return bbox_around(points, torch.ones(points.shape[:-1], dtype=torch.bool)).numpy()
+
+
+def _counts(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return np.clip(np.round(depth / DEPTH_UNIT), 0, 65535).astype(np.uint16)
+
+
+def _png(image: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()

@@ -1,0 +1,263 @@
+"""How two hands stand to each other: apart, in contact, or crossing before the camera.
+
+Every kind is one construction: the left hand approaches the right one along a direction until they
+touch (`contact`), and a gap that moves over the clip is left between them. Forearms take part, so
+that they do not pass through anything either.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from fourdhands.data.synthetic.config import SceneKind
+from fourdhands.data.synthetic.contact import FirstContact, first_contact
+from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations
+from fourdhands.hands.mano import HandModel
+from fourdhands.skeleton import FINGERTIP_VERTICES, NUM_SIDES, WRIST_RING, Side
+
+Array = NDArray[np.float64]
+
+
+
+PRESS: Final = 0.0012  # metres; how deep skin gives way where hands touch
+FOREARM: Final = 0.22  # metres
+ATTEMPTS: Final = 6
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Both hands in a frame of their own, the group frame.
+
+    Attributes:
+        rotation: (F, S, 3, 3) group from hand.
+        wrist: (F, S, 3) metres.
+        approach: (3,) from the right hand to the left one, at the first frame.
+    """
+
+    rotation: Array
+    wrist: Array
+    approach: Array
+
+
+class Placer:
+    """Places hands of one hand model.
+
+    Args:
+        model: Gives the faces, and the regions that touch.
+    """
+
+    def __init__(self, model: HandModel) -> None:
+        self._num_faces = model.closed_faces.shape[1]
+        self._faces = [_with_forearm(f.numpy().astype(np.int32)) for f in model.closed_faces]
+        self._corners = [faces[: self._num_faces] for faces in self._faces]
+        self._regions = [_regions(assets.v_template, assets.weights, faces)
+                         for assets, faces in zip(model.assets, self._corners, strict=True)]  # fmt: skip
+        # along the arm, away from the fingers, in each hand's own frame
+        self._arm = np.array([(1.0, 0, 0), (-1.0, 0, 0)])
+
+    def place(
+        self, rng: np.random.Generator, kind: SceneKind, vertices: Array, timeline: Timeline
+    ) -> Placement:
+        """Place two hands over a clip.
+
+        Args:
+            rng: Source of randomness.
+            kind: "single" places the hands like "apart"; one of them is left out later.
+            vertices: (F, S, 778, 3) posed hands, each in its own frame with the wrist at the origin.
+            timeline: When the hands move against each other.
+        """
+        bodies = [self._with_arm(vertices[:, side], side) for side in Side]
+        if kind == "close":
+            draft = self._draft_contact(rng, vertices[0], [body[0] for body in bodies])
+        else:
+            draft = _draft_free(rng)
+        return self._slide(rng, kind, draft, bodies, timeline)
+
+    def _with_arm(self, vertices: Array, side: int) -> Array:
+        """Append the far end of a stretched forearm to (..., 778, 3) vertices."""
+        ring = vertices[..., list(WRIST_RING), :]
+        return np.concatenate((vertices, ring + FOREARM * self._arm[side]), axis=-2)
+
+    def _draft_contact(
+        self, rng: np.random.Generator, vertices: Array, bodies: list[Array]
+    ) -> "_Draft":
+        """Draw which places touch and from where, until hand meets hand and not a forearm."""
+        for attempt in range(ATTEMPTS):
+            anchors, normals = zip(
+                *(self._draw_anchor(rng, vertices[side], side) for side in Side), strict=True
+            )
+            rotation = self._facing(rng, normals[Side.RIGHT], normals[Side.LEFT])
+            approach = _unit(normals[Side.RIGHT] + rng.normal(0, 0.25, 3))
+            draft = _Draft(rotation, approach, anchors[Side.RIGHT], anchors[Side.LEFT])
+            contact = self._contact(draft, rotation, np.zeros(3), bodies)
+            if contact is not None and self._between_hands(contact):
+                break
+        return draft
+
+    def _draw_anchor(self, rng: np.random.Generator, vertices: Array, side: int) -> tuple[Array, Array]:
+        regions = self._regions[side]
+        region = regions[int(rng.choice(len(regions), p=REGION_SHARES))]
+        vertex = region[int(rng.integers(len(region)))]
+        faces = self._corners[side]
+        around = vertices[faces[(faces == vertex).any(axis=1)]]
+        normal = np.cross(around[:, 1] - around[:, 0], around[:, 2] - around[:, 0]).sum(axis=0)
+        return vertices[vertex], _unit(normal)
+
+    def _facing(self, rng: np.random.Generator, right: Array, left: Array) -> Rotation:
+        """Right from left hand frame: normals about opposite, arms at an angle people manage."""
+        meet = rotation_between(left, -right)
+        turns = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi, (8, 1)) * right) * meet
+        arms = turns.apply(self._arm[Side.LEFT]) @ self._arm[Side.RIGHT]
+        # arms of one person seldom point the same way or into each other's line
+        weight = np.exp(-(((np.arccos(np.clip(arms, -1, 1)) - 1.4) / 0.7) ** 2) / 2) + 1e-9
+        turn = turns[int(rng.choice(len(arms), p=weight / weight.sum()))]
+        return Rotation.from_rotvec(rng.normal(0, 0.25, 3)) * turn
+
+    def _slide(
+        self,
+        rng: np.random.Generator,
+        kind: SceneKind,
+        draft: "_Draft",
+        bodies: list[Array],
+        timeline: Timeline,
+    ) -> Placement:
+        frames, keys = len(bodies[0]), timeline.num_keys
+        restlessness = 0.12 if kind == "close" else 0.35
+        turns = timeline.interpolate_rotations(
+            random_walk_rotations(rng, draft.left_rotation, keys, restlessness)
+        )
+        drifts = timeline.interpolate(_drift_keys(rng, kind, keys, draft.approach))
+        gaps = timeline.interpolate(_gap_keys(rng, kind, keys))
+        press = PRESS * rng.uniform() if kind == "close" else 0.0
+        rotation = np.tile(np.eye(3), (frames, NUM_SIDES, 1, 1))
+        wrist = np.zeros((frames, NUM_SIDES, 3))
+        for frame in range(frames):
+            turn = Rotation.from_matrix(turns[frame])
+            contact = self._contact(
+                draft, turn, drifts[frame], [body[frame] for body in bodies]
+            )
+            distance = contact.offset if contact is not None else 0.0
+            rotation[frame, Side.LEFT] = turns[frame]
+            wrist[frame, Side.LEFT] = (
+                draft.lateral(turn, drifts[frame]) + (distance + gaps[frame] - press) * draft.approach
+            )
+        return Placement(rotation, wrist, draft.approach)
+
+    def _contact(
+        self, draft: "_Draft", turn: Rotation, drift: Array, bodies: list[Array]
+    ) -> FirstContact | None:
+        left = turn.apply(bodies[Side.LEFT]) + draft.lateral(turn, drift)
+        return first_contact(
+            bodies[Side.RIGHT], self._faces[Side.RIGHT], left, self._faces[Side.LEFT], draft.approach
+        )
+
+    def _between_hands(self, contact: FirstContact) -> bool:
+        return max(contact.fixed_face, contact.moving_face) < self._num_faces
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """How the left hand comes to the right one; the group frame is the right hand's."""
+
+    left_rotation: Rotation  # at the first key
+    approach: Array  # (3,) unit vector, from right to left
+    right_anchor: Array  # (3,) point of the right hand, its own frame
+    left_anchor: Array  # (3,) point of the left hand, its own frame
+
+    def lateral(self, turn: Rotation, drift: Array) -> Array:
+        """Wrist of the left hand that puts both anchors on one line along the approach."""
+        offset = self.right_anchor - turn.apply(self.left_anchor) + drift
+        return offset - (offset @ self.approach) * self.approach
+
+
+def _draft_free(rng: np.random.Generator) -> _Draft:
+    centre = np.array((-0.09, 0, 0))  # about the middle of the right hand, from its wrist
+    return _Draft(
+        Rotation.random(random_state=rng), _unit(rng.normal(size=3)), centre, centre * (-1, 1, 1)
+    )
+
+
+def _gap_keys(rng: np.random.Generator, kind: SceneKind, count: int) -> Array:
+    """Metres between the hands at each key."""
+    if kind == "crossing":
+        return rng.uniform(0.003, 0.09, count)
+    if kind == "close":
+        away = (rng.random(count) < 0.5) & (rng.random() < 0.25)
+        return np.where(away, rng.uniform(0.005, 0.05, count), 0.0)
+    start = rng.uniform(0.01, 0.16)
+    return np.abs(start + np.cumsum(rng.normal(0, 0.03, count)))
+
+
+def _drift_keys(rng: np.random.Generator, kind: SceneKind, count: int, approach: Array) -> Array:
+    """Sideways offsets (K, 3) of the left hand in metres."""
+    if kind == "close":
+        return np.cumsum(rng.normal(0, 0.006, (count, 3)), axis=0)
+    if kind == "crossing":  # pass in front of the other hand, and back
+        across = _unit(np.cross(approach, rng.normal(size=3)))
+        reach = rng.uniform(-0.10, 0.10, count)
+        return reach[:, None] * across + rng.normal(0, 0.015, (count, 3))
+    return rng.normal(0, 0.02, 3) + np.cumsum(rng.normal(0, 0.02, (count, 3)), axis=0)
+
+
+REGION_SHARES: Final = (0.35, 0.10, 0.35, 0.20)
+
+
+def _regions(
+    template: NDArray[np.float32], weights: NDArray[np.float32], faces: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], ...]:
+    """Vertex ids of the palm, the back of the hand, the fingers and the fingertips."""
+    corners = template[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(template)
+    for k in range(3):
+        np.add.at(normals, faces[:, k], face_normals)
+    dorsal = normals[:, 1] / np.linalg.norm(normals, axis=1)
+    on_palm = (weights[:, 0] > 0.5) & ~np.isin(np.arange(len(template)), WRIST_RING)
+    return (
+        np.flatnonzero(on_palm & (dorsal < -0.6)),
+        np.flatnonzero(on_palm & (dorsal > 0.6)),
+        np.flatnonzero(weights[:, 1:].sum(axis=1) > 0.6),
+        np.array(FINGERTIP_VERTICES),
+    )
+
+
+def _with_forearm(closed_faces: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Faces of a closed hand followed by those of a prism over its wrist ring.
+
+    The prism's far ring are 16 vertices after the hand's own. Both bodies are closed.
+    """
+    ring = np.array(WRIST_RING, np.int32)
+    count = len(ring)
+    far = np.arange(count, dtype=np.int32) + (closed_faces.max() + 1)
+    following = np.roll(np.arange(count), -1)
+    sides = np.concatenate(
+        (
+            np.stack((ring, ring[following], far), axis=1),
+            np.stack((ring[following], far[following], far), axis=1),
+        )
+    )
+    lid = np.stack((np.full(count - 2, far[0]), far[1:-1], far[2:]), axis=1)
+    prism = np.concatenate((sides, lid))
+    # the cap's winding tells which way round the ring runs on this side
+    cap = closed_faces[-1]
+    edges = {(a, b) for a, b in zip(ring.tolist(), ring[following].tolist(), strict=True)}
+    forwards = any((int(cap[k]), int(cap[(k + 1) % 3])) in edges for k in range(3))
+    return np.concatenate((closed_faces, prism if forwards else prism[:, ::-1])).astype(np.int32)
+
+
+def rotation_between(source: Array, target: Array) -> Rotation:
+    """The smallest rotation that takes one unit vector to another."""
+    axis = np.cross(source, target)
+    sine, cosine = np.linalg.norm(axis), source @ target
+    if sine < 1e-9:  # half a turn about anything perpendicular, or none
+        axis, sine = np.cross(source, np.eye(3)[np.abs(source).argmin()]), 1.0
+        axis /= np.linalg.norm(axis)
+        return Rotation.from_rotvec(axis * (0.0 if cosine > 0 else np.pi))
+    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, cosine))
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
