@@ -72,12 +72,12 @@ METRICS: dict[str, MetricDefinition] = {
     ),
     "mrrpe_mm": MetricDefinition(MetricInfo("MRRPE", "mm", "frames"), root_offset_errors, MILLI),
     "acceleration_error_mm_per_frame2": MetricDefinition(
-        MetricInfo("Acceleration error", "mm/frame²", "joint triples"),
+        MetricInfo("Acceleration error", "mm/frame^2", "joint triples"),
         acceleration_errors_per_frame,
         MILLI,
     ),
     "acceleration_error_m_per_s2": MetricDefinition(
-        MetricInfo("Acceleration error", "m/s²", "joint triples"), acceleration_errors
+        MetricInfo("Acceleration error", "m/s^2", "joint triples"), acceleration_errors
     ),
     "epe_2d_px": MetricDefinition(MetricInfo("2D EPE", "px", "joints"), image_errors),
 }

@@ -1,0 +1,172 @@
+"""Pictures of single frames: the crops, the hands predicted and true over them, and the side view.
+
+The evaluation shows its best, median and worst frames; training shows validation frames alike.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fourdhands.evaluation.runner import Sample, Scores
+from fourdhands.geometry.camera import crop_intrinsics
+from fourdhands.geometry.crop import crop_affine
+from fourdhands.hands.mano import HandModel
+from fourdhands.rendering.overlay import PAPER, draw_hands, grid, side_view
+from fourdhands.skeleton import NUM_SIDES, Side
+from fourdhands.structures import ClipBatch, HandGeometry, Predictions, left_from_right_root
+
+Image = NDArray[np.uint8]
+
+CELL_HEIGHT = 192
+COLUMNS = 8
+"""Crop, prediction, truth of the right hand; of the left hand; side view predicted and true."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A frame worth looking at.
+
+    Attributes:
+        sample: which frame.
+        rank: "best", "median" or "worst".
+        error: mean joint error of its hands, mm.
+    """
+
+    sample: Sample
+    rank: str
+    error: float
+
+
+def choose(scores: Scores, each: int) -> tuple[Choice, ...]:
+    """Pick the frames with the least, the median and the largest error, `each` of a kind."""
+    order = np.argsort(scores.sample_errors, kind="stable")
+    each = min(each, len(order) // 3 or 1)
+    middle = (len(order) - each) // 2
+    ranks = {
+        "best": order[:each],
+        "median": order[middle : middle + each],
+        "worst": order[::-1][:each],
+    }
+    return tuple(
+        Choice(scores.samples[k], rank, float(scores.sample_errors[k]))
+        for rank, indices in ranks.items()
+        for k in indices
+    )
+
+
+@torch.inference_mode()
+def draw_choices(
+    choices: Sequence[Choice],
+    predictor: Callable[[ClipBatch], Predictions],
+    batches: Iterable[ClipBatch],
+    hand_model: HandModel,
+    device: torch.device | str = "cpu",
+) -> Image:
+    """Find the chosen frames in the data once more and draw them, a row each.
+
+    Args:
+        choices: from the scores of the same data.
+        predictor: what to draw.
+        batches: the same data; read only as far as needed.
+        hand_model: on `device`.
+        device: where the predictor wants its batches.
+    """
+    rows: dict[Sample, list[Image]] = {}
+    wanted = {choice.sample for choice in choices}
+    for batch in batches:
+        found = [
+            (clip, frame, sample)
+            for clip, meta in enumerate(batch.meta)
+            for frame, frame_id in enumerate(meta.frame_ids)
+            if (sample := Sample(meta.key, frame_id)) in wanted
+        ]
+        if not found:
+            continue
+        moved = batch.to(device)
+        predictions = predictor(moved)
+        for clip, frame, sample in found:
+            rows[sample] = draw_frame(moved, predictions, hand_model, clip, frame)
+        if len(rows) == len(wanted):
+            break
+    cells, captions = [], []
+    for choice in choices:
+        cells += rows[choice.sample]
+        captions += [f"{choice.rank} {choice.error:.1f} mm; right", "predicted", "true"]
+        captions += ["left", "predicted", "true", "side, predicted", "side, true"]
+    return grid(cells, COLUMNS, captions)
+
+
+def draw_frame(
+    batch: ClipBatch, predictions: Predictions, hand_model: HandModel, clip: int, frame: int
+) -> list[Image]:
+    """The cells of one frame: `COLUMNS` pictures of one height.
+
+    In the side views the predicted left hand stands where `upsilon` puts it.
+
+    Args:
+        batch: with labels.
+        predictions: of the batch.
+        hand_model: makes the meshes.
+        clip: index of the clip in the batch.
+        frame: index of the frame in the clip.
+    """
+    assert batch.labels is not None
+    where = (slice(clip, clip + 1), slice(frame, frame + 1))
+    predicted = hand_model(predictions.hands[where])
+    true = hand_model(batch.labels.hands[where])
+    together = _placed_by_upsilon(predicted, predictions.upsilon[where])
+    visible = batch.hand_visible[clip, frame].cpu().numpy()
+    labelled = visible & batch.labels.hands_valid[clip, frame].cpu().numpy()
+    faces = hand_model.faces.cpu().numpy()
+    cells = []
+    for side in Side:
+        if not visible[side]:
+            cells += [_paper(batch)] * 3
+            continue
+        crop, intrinsics = _upright_crop(batch, clip, frame, side)
+        one = np.arange(NUM_SIDES) == side
+        cells.append(crop)
+        for geometry, drawn in ((predicted, one), (true, one & labelled)):
+            vertices = geometry.vertices[0, 0].cpu().numpy()
+            cells.append(draw_hands(crop, vertices, drawn, intrinsics, faces=faces))
+    for geometry, drawn in ((together, visible), (true, labelled)):
+        vertices = geometry.vertices[0, 0].cpu().numpy()
+        cells.append(side_view(vertices, drawn, CELL_HEIGHT, faces=faces))
+    return cells
+
+
+def _upright_crop(
+    batch: ClipBatch, clip: int, frame: int, side: Side
+) -> tuple[Image, NDArray[np.float64]]:
+    """A hand's crop as the photograph shows it (not mirrored), enlarged, and its intrinsics."""
+    crop = batch.crops[clip, frame, side].permute(1, 2, 0).cpu().numpy()
+    if side is Side.LEFT:
+        crop = crop[:, ::-1]
+    height, width = size = _cell_size(batch)
+    enlarged = cv2.resize(crop, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    affine = crop_affine(batch.bbox[clip, frame, side], size, torch.tensor(False))
+    intrinsics = crop_intrinsics(batch.camera.intrinsics[clip, frame], affine)
+    return enlarged, intrinsics.double().cpu().numpy()
+
+
+def _cell_size(batch: ClipBatch) -> tuple[int, int]:
+    height, width = batch.crop_size
+    return CELL_HEIGHT, round(CELL_HEIGHT * width / height)
+
+
+def _paper(batch: ClipBatch) -> Image:
+    return np.full((*_cell_size(batch), 3), PAPER, np.uint8)
+
+
+def _placed_by_upsilon(geometry: HandGeometry, upsilon: torch.Tensor) -> HandGeometry:
+    """Move the left hand so that its wrist lies `upsilon` from the right wrist."""
+    shift = torch.zeros_like(geometry.root)
+    shift[..., Side.LEFT, :] = upsilon - left_from_right_root(geometry.joints)
+    return HandGeometry(
+        joints=geometry.joints + shift[..., None, :],
+        vertices=geometry.vertices + shift[..., None, :],
+    )

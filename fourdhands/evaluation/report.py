@@ -1,0 +1,200 @@
+"""What people read after an evaluation: a table, `metrics.json` and plots.
+
+Figures of the model always stand beside those of the mean-pose predictor on the same data.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Plot
+
+from fourdhands.evaluation.metrics import METRICS
+from fourdhands.evaluation.runner import RANKED_BY, Figure, Scores
+from fourdhands.skeleton import JOINT_NAMES
+
+FORMAT_VERSION = 1
+MODEL_COLOUR, MEAN_POSE_COLOUR = "#2f6fb5", "#b9b4ab"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was evaluated on what.
+
+    Attributes:
+        checkpoint: file name; checkpoint_sha256: of its bytes.
+        config_sha256: of the checkpoint's run configuration, see `hash_of_plain_data`.
+        data: name of the data; data_sha256: of its shards.
+        version: of this program.
+    """
+
+    checkpoint: str
+    checkpoint_sha256: str
+    config_sha256: str
+    data: str
+    data_sha256: str
+    version: str
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """The result of an evaluation.
+
+    Attributes:
+        model: scores of the checkpoint.
+        mean_pose: scores of the predictor that always answers the mean pose.
+        provenance: what was evaluated on what.
+    """
+
+    model: Scores
+    mean_pose: Scores
+    provenance: Provenance
+
+    def ratio(self, key: str) -> float | None:
+        """The model's figure over the mean pose's; None where either is missing."""
+        model, mean_pose = self.model.figures[key].value, self.mean_pose.figures[key].value
+        return model / mean_pose if model is not None and mean_pose else None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Everything but the single errors, as JSON values."""
+        figures = {"model": self.model.figures, "mean_pose": self.mean_pose.figures}
+        return {
+            "format_version": FORMAT_VERSION,
+            "provenance": asdict(self.provenance),
+            "clips": len(self.model.sequences),
+            "frames": len(self.model.samples),
+            "hands": len(self.model.hands),
+            "metrics": {
+                key: asdict(metric.info)
+                | {name: asdict(values[key]) for name, values in figures.items()}
+                | {"ratio": self.ratio(key)}
+                for key, metric in METRICS.items()
+            },
+            "joints": {
+                "metric": RANKED_BY,
+                "model": _by_joint(self.model),
+                "mean_pose": _by_joint(self.mean_pose),
+            },
+            "sequences": {
+                name: {key: asdict(figure) for key, figure in figures.items()}
+                for name, figures in self.model.figures_by_sequence.items()
+            },
+        }
+
+    def table(self) -> str:
+        """The figures in lines of text, with units."""
+        rows = [("", "unit", "model", "mean pose", "ratio", "mean over")]
+        for key, metric in METRICS.items():
+            model, mean_pose = self.model.figures[key], self.mean_pose.figures[key]
+            ratio = self.ratio(key)
+            rows.append(
+                (
+                    metric.info.name,
+                    metric.info.unit,
+                    _number(model),
+                    _number(mean_pose),
+                    "-" if ratio is None else f"{ratio:.3f}",
+                    f"{model.count:,} {metric.info.counted}",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        align = "<<>>>>"
+        lines = [
+            "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, widths, strict=True))
+            for row in rows
+        ]
+        title = (
+            f"{self.provenance.checkpoint} on {self.provenance.data}: "
+            f"{len(self.model.sequences):,} clips, {len(self.model.samples):,} frames, "
+            f"{len(self.model.hands):,} hands"
+        )
+        return "\n".join((title, "", lines[0], "-" * len(lines[0]), *lines[1:]))
+
+    def save_json(self, path: Path) -> None:
+        """Write `to_plain`, at once."""
+        text = json.dumps(self.to_plain(), indent=2, allow_nan=False) + "\n"
+        _replace(path, text.encode())
+
+    def save_plots(self, path: Path) -> None:
+        """Draw the distribution of hands' errors and the mean error of each joint, as PNG."""
+        plot = Plot(figsize=(12, 4.5), dpi=110, layout="constrained")
+        FigureCanvasAgg(plot)
+        hands, joints = plot.subplots(1, 2, width_ratios=(1, 1.4))
+        _draw_distribution(hands, self)
+        _draw_joints(joints, self)
+        temporary = path.with_name(f".{path.name}.partial")
+        plot.savefig(temporary, format="png")
+        os.replace(temporary, path)
+
+
+def hash_of_plain_data(data: Mapping[str, Any]) -> str:
+    """sha256 of JSON values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def hash_of_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _number(figure: Figure) -> str:
+    return "n/a" if figure.value is None else f"{figure.value:.2f}"
+
+
+def _by_joint(scores: Scores) -> dict[str, float | None]:
+    return {
+        name: float(error) if np.isfinite(error) else None
+        for name, error in zip(JOINT_NAMES, scores.joints, strict=True)
+    }
+
+
+def _draw_distribution(axes: Axes, report: EvalReport) -> None:
+    """Histogram of hands' errors; the last bin holds what lies beyond."""
+    both = np.concatenate((report.model.hands, report.mean_pose.hands))
+    end = float(np.percentile(both, 99.5)) if len(both) else 1.0
+    edges = np.linspace(0.0, end, 49).tolist()
+    for scores, label, colour in _predictors(report):
+        median = float(np.median(scores.hands)) if len(scores.hands) else float("nan")
+        axes.hist(
+            scores.hands.clip(max=end),
+            edges,
+            color=colour,
+            alpha=0.75,
+            label=f"{label}, median {median:.1f} mm",
+        )
+        axes.axvline(median, color=colour, linestyle="--")
+    axes.set(xlabel="MPJPE of a hand (mm)", ylabel="hands", title="Distribution over hands")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_joints(axes: Axes, report: EvalReport) -> None:
+    positions = np.arange(len(JOINT_NAMES))
+    for offset, (scores, label, colour) in zip((0.2, -0.2), _predictors(report), strict=True):
+        axes.bar(positions + offset, scores.joints, 0.4, color=colour, label=label)
+    axes.set_xticks(positions, JOINT_NAMES, rotation=60, ha="right", fontsize=8)
+    axes.set(ylabel="mean error (mm)", title="By joint, relative to the root")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _predictors(report: EvalReport) -> tuple[tuple[Scores, str, str], ...]:
+    return (
+        (report.mean_pose, "mean pose", MEAN_POSE_COLOUR),
+        (report.model, "model", MODEL_COLOUR),
+    )
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
