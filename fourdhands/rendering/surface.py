@@ -31,11 +31,11 @@ class Material:
         gloss_roughness: GGX roughness of the glossy layer.
     """
 
-    wrap: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    wrap: Sequence[float] = (0.0, 0.0, 0.0)
     roughness: float = 0.6
     reflectance: float = 0.04
     bump: float = 0.0
-    gloss_albedo: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    gloss_albedo: Sequence[float] = (0.5, 0.5, 0.5)
     gloss_roughness: float = 0.3
 
     def row(self) -> Floats:

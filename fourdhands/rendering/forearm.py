@@ -1,0 +1,214 @@
+"""The forearm that continues a posed hand: one smooth mesh, so that no stump and no seam shows.
+
+A hand model ends in an open ring of 16 vertices at the wrist. `skin` paints the arm, `sleeve`
+dresses it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fourdhands.hands.assets import ManoAssets
+from fourdhands.rendering.subdivision import LoopSubdivision
+from fourdhands.rendering.surface import Floats, Indices
+from fourdhands.skeleton import NUM_FACES, NUM_VERTICES
+
+Points = NDArray[np.float64]
+
+LENGTH: Final = 0.26  # metres from the ring to the elbow
+MAX_BEND: Final = np.radians(75.0)  # between the hand's own axis and the forearm
+BEND_LENGTH: Final = 0.05  # metres over which the wrist bends
+# Stations of the forearm in shares of its length, close together where it bends and is seen most,
+# and its half axes there in units of the wrist's: it swells to the belly of its muscles.
+STATIONS: Final = LENGTH * np.linspace(0.0, 1.0, 11)[1:] ** 1.35
+PROFILE: Final = ((0.0, 1.0, 1.0), (0.25, 1.02, 1.18), (0.65, 1.38, 1.75), (1.0, 1.3, 1.65))
+END_CAP: Final = ((0.012, 0.85), (0.018, 0.5))  # metres behind the elbow, scale: a rounded end
+
+
+def wrist_ring(faces: ArrayLike) -> NDArray[np.int64]:
+    """The open rim of a hand mesh, (16,) vertices in the direction in which its faces run."""
+    table = np.asarray(faces, np.int64)
+    edges = np.concatenate([table[:, [0, 1]], table[:, [1, 2]], table[:, [2, 0]]])
+    used = set(map(tuple, edges.tolist()))
+    following = {a: b for a, b in used if (b, a) not in used}
+    if not following:
+        raise ValueError("the hand mesh is closed: it has no ring at the wrist to continue")
+    ring = [min(following)]
+    while (vertex := following[ring[-1]]) != ring[0]:
+        ring.append(vertex)
+    if len(ring) != len(following):
+        raise ValueError("the hand mesh has more openings than the wrist")
+    return np.array(ring)
+
+
+def wrist_axis(vertices: ArrayLike, ring: NDArray[np.int64]) -> Points:
+    """Unit vector (3,) out of the hand through the ring: where the unbent forearm points."""
+    points = np.asarray(vertices, np.float64)
+    rim = points[ring] - points[ring].mean(axis=0)
+    normal = np.cross(rim, np.roll(rim, -1, axis=0)).sum(axis=0)
+    outward = points[ring].mean(axis=0) - points.mean(axis=0)
+    return normal / np.linalg.norm(normal) * np.sign(normal @ outward)
+
+
+@dataclass(frozen=True)
+class Centreline:
+    """The bent axis of a posed forearm and its cross-sections.
+
+    Attributes:
+        origin: (3,) centre of the wrist ring.
+        axis: (3,) unit vector out of the hand.
+        elbow_direction: (3,) unit vector of the forearm behind the bend.
+        rim: (16, 3) the ring about its centre.
+        width: (3,) half the wrist's width, as a vector across it.
+        depth: (3,) half its thickness, likewise.
+    """
+
+    origin: Points
+    axis: Points
+    elbow_direction: Points
+    rim: Points
+    width: Points
+    depth: Points
+
+    @classmethod
+    def of(
+        cls, vertices: ArrayLike, ring: NDArray[np.int64], elbow_direction: ArrayLike | None
+    ) -> "Centreline":
+        """Fit to the ring of a posed hand; a bend beyond `MAX_BEND` is held there."""
+        points = np.asarray(vertices, np.float64)
+        axis = wrist_axis(points, ring)
+        rim = points[ring] - points[ring].mean(axis=0)
+        flat = rim - np.outer(rim @ axis, axis)
+        _, spread, directions = np.linalg.svd(flat, full_matrices=False)
+        half = spread[:2] * np.sqrt(2.0 / len(ring))  # exact for an evenly sampled ellipse
+        towards = axis if elbow_direction is None else np.asarray(elbow_direction, np.float64)
+        return cls(
+            origin=points[ring].mean(axis=0),
+            axis=axis,
+            elbow_direction=_turned(axis, towards / np.linalg.norm(towards), 1.0),
+            rim=rim,
+            width=directions[0] * half[0],
+            depth=directions[1] * half[1],
+        )
+
+    def sections(self, stations: ArrayLike) -> tuple[Points, Points]:
+        """Cross-sections at distances behind the ring (negative: inside the hand's wrist).
+
+        Args:
+            stations: (k,) metres.
+
+        Returns:
+            Centres (k, 3), and the skin about them (k, 16, 3).
+        """
+        s = np.asarray(stations, np.float64)
+        fine = np.linspace(0.0, BEND_LENGTH, 33)
+        tangents = np.stack([self._tangent(x) for x in fine])
+        path = np.zeros((len(fine), 3))
+        path[1:] = np.cumsum((tangents[1:] + tangents[:-1]) / 2 * fine[1], axis=0)
+        bent = np.stack([np.interp(s, fine, path[:, k]) for k in range(3)], axis=1)
+        before, behind = np.minimum(s, 0.0), np.maximum(s - BEND_LENGTH, 0.0)
+        centres = self.origin + bent
+        centres += np.outer(before, self.axis) + np.outer(behind, self.elbow_direction)
+
+        shares, wide, deep = np.array(PROFILE).T
+        share = np.clip(s / LENGTH, 0.0, 1.0)
+        phase = np.arctan2(
+            self.rim @ self.depth / (self.depth @ self.depth),
+            self.rim @ self.width / (self.width @ self.width),
+        )
+        across = np.interp(share, shares, wide)[:, None, None] * np.cos(phase)[:, None] * self.width
+        along = np.interp(share, shares, deep)[:, None, None] * np.sin(phase)[:, None] * self.depth
+        blend = _smoothstep(share / 0.25)[:, None, None]
+        offsets = (1.0 - blend) * self.rim + blend * (across + along)
+        turns = np.stack([_rotation_between(self.axis, self._tangent(x)) for x in s])
+        return centres, np.einsum("kij,kpj->kpi", turns, offsets)
+
+    def _tangent(self, distance: float) -> Points:
+        return _turned(self.axis, self.elbow_direction, float(_smoothstep(distance / BEND_LENGTH)))
+
+
+class ArmMesh:
+    """A hand of one side with its forearm: one refined mesh, drawn as two surfaces.
+
+    Attributes:
+        ring: (16,) the hand's wrist vertices.
+        refine: From the control mesh (778 hand vertices, then the forearm's) to the drawn one.
+        hand_faces: Drawn faces of the hand.
+        forearm_faces: Drawn faces of the forearm, over the same vertices.
+        rest: Drawn vertices of the mean hand at rest with a straight forearm.
+
+    Args:
+        assets: The hand.
+        levels: Loop subdivisions; 1 for crops of 256 pixels, 2 for close-ups.
+    """
+
+    def __init__(self, assets: ManoAssets, levels: int = 1) -> None:
+        self.ring = wrist_ring(assets.faces)
+        rows = len(STATIONS) + len(END_CAP)
+        end = NUM_VERTICES + rows * len(self.ring)
+        behind = np.arange(NUM_VERTICES, end).reshape(rows, -1)
+        forearm = tube_faces(np.concatenate([self.ring[None], behind]), end)
+        self.refine = LoopSubdivision(np.concatenate([assets.faces, forearm]), end + 1, levels)
+        of_hand = self.refine.parents < NUM_FACES
+        self.hand_faces: Indices = np.ascontiguousarray(self.refine.faces[of_hand])
+        self.forearm_faces: Indices = np.ascontiguousarray(self.refine.faces[~of_hand])
+        self.rest: Floats = self.pose(assets.v_template)
+
+    def pose(self, vertices: ArrayLike, elbow_direction: ArrayLike | None = None) -> Floats:
+        """Drawn vertices (n, 3) of a posed hand (778, 3) and the forearm behind it.
+
+        Args:
+            vertices: Metres, any frame.
+            elbow_direction: (3,) from the wrist to the elbow in that frame; None for a forearm
+                that continues the hand unbent.
+        """
+        line = Centreline.of(vertices, self.ring, elbow_direction)
+        behind, scales = np.array(END_CAP).T
+        centres, offsets = line.sections(np.concatenate([STATIONS, LENGTH + behind]))
+        offsets[-len(scales) :] *= scales[:, None, None]
+        end = centres[-1] + 0.002 * line.elbow_direction
+        rows = (centres[:, None] + offsets).reshape(-1, 3)
+        return self.refine(np.concatenate([np.asarray(vertices), rows, end[None]]))
+
+
+def tube_faces(rows: ArrayLike, end: int) -> NDArray[np.int64]:
+    """Faces of a tube over rows of vertices (k, p), closed by a fan over its `end` vertex.
+
+    They look outward if the rows follow each other away from a hand whose `wrist_ring` gave the
+    order within a row.
+    """
+    table = np.asarray(rows, np.int64)
+    near, far = table[:-1], table[1:]
+    near_next, far_next = np.roll(near, -1, axis=1), np.roll(far, -1, axis=1)
+    last, last_next = table[-1], np.roll(table[-1], -1)
+    parts = [
+        np.stack([near_next, near, far], axis=-1).reshape(-1, 3),
+        np.stack([near_next, far, far_next], axis=-1).reshape(-1, 3),
+        np.stack([last_next, last, np.full_like(last, end)], axis=-1),
+    ]
+    return np.concatenate(parts)
+
+
+def _smoothstep(x: ArrayLike) -> Points:
+    t = np.clip(np.asarray(x, np.float64), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def _turned(start: Points, towards: Points, share: float) -> Points:
+    """Turn a unit vector by a share of its angle to another, at most of `MAX_BEND`."""
+    angle = np.arccos(np.clip(start @ towards, -1.0, 1.0))
+    across = towards - (towards @ start) * start
+    length = np.linalg.norm(across)
+    if length < 1e-6:
+        return start
+    turn = share * min(angle, MAX_BEND)
+    return np.cos(turn) * start + np.sin(turn) * across / length
+
+
+def _rotation_between(start: Points, end: Points) -> Points:
+    """The smallest rotation (3, 3) from one unit vector to another, not opposite, one."""
+    x, y, z = np.cross(start, end)
+    skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + skew + skew @ skew / (1.0 + start @ end)
