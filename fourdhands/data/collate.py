@@ -1,0 +1,232 @@
+"""From encoded windows of clips to a `ClipBatch`: labels, boxes, and crops cut from the jpgs.
+
+Everything but the pixels is computed for the whole batch at once; every frame is decoded once and
+every crop cut in one warp.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fourdhands.data.augment import Annotations, Augmenter, ClipChange, compose, is_box
+from fourdhands.data.schema import ARRAYS, BadSampleError, Clip, count_frames, decode_clip
+from fourdhands.geometry.crop import crop_from_image, expand_bbox, warp_crop
+from fourdhands.structures import Camera, ClipBatch, ClipMeta, HandState, Labels
+
+BoxKind = Literal["separate", "holistic"]
+
+PADDING: Final = -1
+"""Frame id of a frame that only fills up a window."""
+_DECODE: Final = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels know nothing of EXIF
+_END_OF_JPEG: Final = b"\xff\xd9"
+
+
+class StoredClip:
+    """A sample as read from its shard, and its labels, decoded when first asked for.
+
+    The windows of a clip share one of these, so that a shuffle buffer holds its bytes once.
+    """
+
+    def __init__(self, sample: Mapping[str, Any]):
+        """Keep the members' bytes.
+
+        Raises:
+            BadSampleError: the sample holds no frames.
+        """
+        self.sample = sample
+        self.num_frames = count_frames(sample) or self.clip.num_frames
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The checked clip.
+
+        Raises:
+            BadSampleError: the sample breaks the schema.
+        """
+        return decode_clip(self.sample)
+
+    def decode_frame(self, index: int) -> NDArray[np.uint8]:
+        """Decode one frame, (H, W, 3) in OpenCV's channel order, blue first.
+
+        Raises:
+            BadSampleError: the jpg is broken, or not of the size that the clip states.
+        """
+        data = self.clip.frames[index]
+        image = None
+        # OpenCV fills up a jpg that was cut off with grey, so the end mark is looked for here
+        if _END_OF_JPEG in data[-64:]:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
+        if image is None:
+            raise self._bad_frame(index, f"is a broken jpg of {len(data)} bytes")
+        width, height = self.clip.image_size
+        if image.shape != (height, width, 3):
+            found = f"{image.shape[1]} x {image.shape[0]}"
+            raise self._bad_frame(index, f"is {found} pixels, meta.json says {width} x {height}")
+        return np.asarray(image, np.uint8)
+
+    def _bad_frame(self, index: int, reason: str) -> BadSampleError:
+        shard = str(self.sample.get("__url__", ""))
+        return BadSampleError(
+            shard, self.clip.key, f"{index:03d}.jpg", f"{reason}; write the shard again"
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """Up to T frames of one clip, `gap` apart."""
+
+    stored: StoredClip
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """What a crop shows.
+
+    Attributes:
+        size: height, width in pixels.
+        bbox_scale: margin around the tight box, as a factor of its size.
+        box: 'separate', each hand's own box; 'holistic', one box around both hands in both slots.
+    """
+
+    size: tuple[int, int]
+    bbox_scale: float
+    box: BoxKind
+
+
+class Collate:
+    """Turns windows into a batch."""
+
+    def __init__(self, num_frames: int, crop: CropConfig, augmenter: Augmenter | None = None):
+        """Describe the batches.
+
+        Args:
+            num_frames: T; shorter windows are filled up with frames that are not valid.
+            crop: what the crops show.
+            augmenter: needed only where changes are passed.
+        """
+        self.num_frames, self.crop, self.augmenter = num_frames, crop, augmenter
+
+    def __call__(self, windows: Sequence[Window], change: ClipChange | None = None) -> ClipBatch:
+        """Make a batch.
+
+        Args:
+            windows: B of them.
+            change: how each clip is augmented, or None for as it is.
+
+        Raises:
+            BadSampleError: a sample breaks the schema or a jpg is broken.
+        """
+        annotations, frame_valid, times = self._annotate(windows)
+        if change is not None:
+            assert self.augmenter is not None
+            annotations = self.augmenter(change, annotations)
+        present = is_box(annotations.bbox) & frame_valid[..., None]
+        bbox = self._regions(annotations, present)
+        affine = compose(
+            crop_from_image(bbox, self.crop.size), annotations.image_from_stored[:, :, None]
+        )
+        return ClipBatch(
+            crops=self._cut(windows, affine, present, change),
+            bbox=bbox,
+            camera=annotations.camera,
+            hand_present=present,
+            frame_valid=frame_valid,
+            times=times,
+            labels=annotations.labels,
+            meta=tuple(self._meta(window) for window in windows),
+        )
+
+    def _annotate(self, windows: Sequence[Window]) -> tuple[Annotations, Tensor, Tensor]:
+        """Stack what the clips say of their frames; also (B, T) which are valid, and seconds."""
+        clips = [window.stored.clip for window in windows]
+        # the last frame stands in for those beyond the end
+        T = self.num_frames
+        rows = [
+            list(window.frames) + [window.frames[-1]] * (T - len(window.frames))
+            for window in windows
+        ]
+        stacked = {
+            name: torch.from_numpy(
+                np.stack([getattr(clip, name)[row] for clip, row in zip(clips, rows, strict=True)])
+            )
+            for name in ARRAYS
+        }
+        lengths = torch.tensor([len(window.frames) for window in windows])
+        frame_valid = torch.arange(T) < lengths[:, None]
+        size = torch.tensor([clip.image_size for clip in clips], dtype=torch.float32)
+        camera = Camera(
+            intrinsics=stacked["intrinsics"],
+            image_size=size[:, None].repeat(1, T, 1),
+            cam_from_world=stacked["cam_from_world"],
+        )
+        labels = Labels(
+            hands=HandState(
+                *(stacked[n] for n in ("global_orient", "hand_pose", "betas", "transl"))
+            ),
+            hands_valid=stacked["hands_valid"] & frame_valid[..., None],
+            joints=stacked["joints"],
+            joints_valid=stacked["joints_valid"] & frame_valid[..., None, None],
+            joints_2d=stacked["joints_2d"],
+            joints_2d_valid=stacked["joints_2d_valid"] & frame_valid[..., None, None],
+        )
+        identity = torch.eye(2, 3).expand(len(windows), T, 2, 3)
+        fps = torch.tensor([clip.fps for clip in clips])
+        times = torch.tensor(rows) / fps[:, None]
+        return Annotations(camera, labels, stacked["bbox"], identity), frame_valid, times
+
+    def _regions(self, annotations: Annotations, present: Tensor) -> Tensor:
+        """Regions (B, T, S, 4) that the crops show: the whole image where there is no hand."""
+        bbox = annotations.bbox
+        if self.crop.box == "holistic":
+            bbox = _union(bbox, present)[..., None, :].expand(bbox.shape)
+        height, width = self.crop.size
+        region = expand_bbox(bbox, scale=self.crop.bbox_scale, aspect=width / height)
+        size = annotations.camera.image_size[:, :, None].expand(*bbox.shape[:-1], 2)
+        return torch.where(present[..., None], region, torch.cat(((size - 1) / 2, size), -1))
+
+    def _cut(
+        self, windows: Sequence[Window], affine: Tensor, present: Tensor, change: ClipChange | None
+    ) -> Tensor:
+        """Decode and cut uint8 (B, T, S, 3, h, w); black where there is no hand."""
+        crops = np.zeros((*present.shape, 3, *self.crop.size), np.uint8)
+        affines = affine.double().numpy()
+        tables = [None] * len(windows) if change is None else _color_tables(change.gain)
+        for b, t in present.any(-1).nonzero().tolist():
+            image = windows[b].stored.decode_frame(windows[b].frames[t])
+            for s in present[b, t].nonzero()[:, 0].tolist():
+                crop = warp_crop(image, affines[b, t, s], self.crop.size)
+                if (table := tables[b]) is not None:
+                    crop = np.asarray(cv2.LUT(crop, table), np.uint8)
+                blue, green, red = cv2.split(crop)
+                crops[b, t, s] = red, green, blue
+        return torch.from_numpy(crops)
+
+    def _meta(self, window: Window) -> ClipMeta:
+        meta = window.stored.clip.meta
+        ids = [meta.frame_ids[k] for k in window.frames]
+        ids += [PADDING] * (self.num_frames - len(ids))
+        return replace(meta, frame_ids=tuple(ids))
+
+
+def _union(bbox: Tensor, present: Tensor) -> Tensor:
+    """Box (B, T, 4) around the boxes (B, T, S, 4) that are present; anything where none is."""
+    half = bbox[..., 2:] / 2
+    infinity = torch.tensor(torch.inf)
+    low = torch.where(present[..., None], bbox[..., :2] - half, infinity).amin(-2)
+    high = torch.where(present[..., None], bbox[..., :2] + half, -infinity).amax(-2)
+    return torch.cat(((low + high) / 2, high - low), -1)
+
+
+def _color_tables(gain: Tensor) -> list[NDArray[np.uint8] | None]:
+    """Tables (1, 256, 3) for OpenCV, blue first, that multiply the channels; None for no change."""
+    levels = torch.arange(256.0)[None, None, :, None] * gain.flip(-1)[:, None, None]
+    tables = levels.round().clamp(0, 255).to(torch.uint8).numpy()
+    return [table if (row != 1).any() else None for table, row in zip(tables, gain, strict=True)]

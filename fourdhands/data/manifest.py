@@ -1,0 +1,164 @@
+"""Which shards make up a data set: a yaml manifest per set and split, or simply a folder of shards.
+
+`find_shards` is where every stream begins; whatever is missing is said here, before anything runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from fourdhands.data.shards import SetSummary
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One split of one data set.
+
+    Attributes:
+        name: of the data set, as in its clips.
+        split: train, val or test.
+        source: where the data come from.
+        licence: under which they may be used.
+        shards: pattern of the tar files, relative to the data root.
+        fps: frames a second; 1 for single images.
+        weight: how often training draws from this set, relative to the others; a set is drawn in
+            proportion to its weight alone, whatever its size.
+        num_shards: how many shards there are, if that is fixed.
+        checksums: sha256 by file name, for the shards that have one on record.
+        description: a line for people.
+    """
+
+    name: str
+    split: Split
+    source: str
+    licence: str
+    shards: str
+    fps: float
+    weight: float = 1.0
+    num_shards: int | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+    @staticmethod
+    def load(path: Path) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: a field is missing, unknown or of the wrong kind.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"manifest {path} does not exist")
+        try:
+            plain = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: not yaml ({' '.join(str(error).split())})") from None
+        if not isinstance(plain, dict):
+            raise ValueError(f"{path}: a manifest is a list of fields with values")
+        known = {entry.name for entry in fields(Manifest)}
+        required = {"name", "split", "source", "licence", "shards", "fps"}
+        if unknown := sorted(str(name) for name in plain.keys() - known):
+            raise ValueError(
+                f"{path}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
+        if missing := sorted(required - plain.keys()):
+            raise ValueError(f"{path}: the field {missing[0]!r} is missing")
+        for name, value in plain.items():
+            _check_field(path, name, value)
+        return Manifest(**plain)
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """The shards of one set, all of them there.
+
+    Attributes:
+        name: for messages.
+        shards: in order.
+        weight: how often training draws from the set.
+    """
+
+    name: str
+    shards: tuple[Path, ...]
+    weight: float = 1.0
+
+
+def find_shards(source: Path, root: Path) -> ShardSet:
+    """Find the shards of a manifest or of a folder, and make sure that none is missing or cut off.
+
+    Args:
+        source: a manifest (`.yaml`), or a folder that holds tar files.
+        root: what a manifest's pattern is relative to.
+
+    Raises:
+        FileNotFoundError: the source or one of its shards is missing.
+        ValueError: the manifest is wrong, the set is unfinished, or a shard has the wrong size.
+    """
+    if source.suffix in (".yaml", ".yml"):
+        manifest = Manifest.load(source)
+        shards = tuple(sorted(root.glob(manifest.shards)))
+        if not shards or len(shards) != (manifest.num_shards or len(shards)):
+            expected = manifest.num_shards or "some"
+            raise FileNotFoundError(
+                f"{source}: found {len(shards)} of {expected} shards at {root / manifest.shards}; "
+                f"make or fetch the set ({manifest.source}), or set the data root"
+            )
+        found = ShardSet(f"{manifest.name} {manifest.split}", shards, manifest.weight)
+    else:
+        shards = tuple(sorted(source.glob("*.tar")))
+        if not shards:
+            raise FileNotFoundError(
+                f"{source}: no shards (*.tar) there; give a folder of shards or a manifest (.yaml)"
+            )
+        found = ShardSet(source.name, shards)
+    for folder in sorted({shard.parent for shard in found.shards}):
+        _check_folder(folder, found.shards)
+    return found
+
+
+def _check_folder(folder: Path, shards: tuple[Path, ...]) -> None:
+    """Hold the shards of a folder against the summaries that their writers left there."""
+    for path in sorted(folder.glob("*.json")):
+        summary = SetSummary.load(path)
+        if not any(shard.name.startswith(f"{summary.name}-") for shard in shards):
+            continue
+        if not summary.finished:
+            raise ValueError(f"{path}: the set is not finished; run what makes it once more")
+        for entry in summary.shards:
+            shard = folder / entry.file
+            if not shard.is_file():
+                raise FileNotFoundError(
+                    f"shard {shard} is missing, {path.name} lists it; run what makes the set "
+                    "once more to complete it"
+                )
+            if (size := shard.stat().st_size) != entry.bytes:
+                raise ValueError(
+                    f"shard {shard} has {size} bytes, {path.name} says {entry.bytes}; delete the "
+                    "shard and run what makes the set once more"
+                )
+
+
+def _check_field(path: Path, name: str, value: Any) -> None:
+    """Check the kind and range of one value of a manifest."""
+    positive = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    fits = {
+        "split": value in get_args(Split),
+        "fps": positive,
+        "weight": positive,
+        "num_shards": value is None or (positive and isinstance(value, int)),
+        "checksums": isinstance(value, dict)
+        and all(isinstance(word, str) for pair in value.items() for word in pair),
+    }
+    allowed = {
+        "split": f"one of {', '.join(get_args(Split))}",
+        "num_shards": "a positive whole number",
+        "checksums": "sha256 by file name",
+    }
+    if not fits.get(name, isinstance(value, str)):
+        kind = allowed.get(name, "a positive number" if name in ("fps", "weight") else "text")
+        raise ValueError(f"{path}: {name} is {value!r}, it has to be {kind}")
