@@ -104,9 +104,7 @@ class Rasterizer:
         if left >= right or top >= bottom:
             return frame
 
-        size = self.supersampling
-        region = (slice(top * size, bottom * size), slice(left * size, right * size))
-        self._nearness[region] = 0.0
+        self._nearness.fill(0.0)  # all of it: shading looks beside the drawn region, too
         draw_faces(points, nearness, mesh.faces, 0.0, self._nearness, self._ids)
         samples = Samples(points, self._nearness, self._ids)
         lights = _lights(lighting, mesh, self._shown(points, nearness))
