@@ -1,16 +1,18 @@
-"""How hands look in a clip: skin, forearms or sleeves, and objects in front."""
+"""How hands look in a clip: skin, forearms, sleeves, and objects in front of them."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdhands.hands.mano import HandModel
-from fourdhands.rendering.subdivision import LoopSubdivision
-from fourdhands.rendering.surface import Material, Surface
-from fourdhands.skeleton import NUM_VERTICES, WRIST_RING, Side
+from fourdhands.rendering.skin import Complexion, Skin, SkinModel
+from fourdhands.rendering.sleeve import Sleeve
+from fourdhands.rendering.surface import Surface
+from fourdhands.skeleton import NUM_SIDES, Side
 
-SKIN = Material(wrap=(0.42, 0.16, 0.10), roughness=0.45, reflectance=0.028, bump=0.05)
+OTHER_LABEL: Final = 3  # in masks: forearms, sleeves and occluders
 
 
 @dataclass(frozen=True)
@@ -18,49 +20,72 @@ class AppearanceConfig:
     """Skin, clothes and objects.
 
     Attributes:
+        sleeve_share: Share of clips with sleeves over the forearms.
         occluder_share: Share of clips with an object in front of the hands.
     """
 
+    sleeve_share: float = 0.55
     occluder_share: float = 0.2
 
 
 @dataclass(frozen=True)
-class Outfit:
-    """Looks of one clip."""
+class Look:
+    """The looks of one clip.
 
-    wardrobe: "Wardrobe"
-    colour: tuple[float, float, float]
+    Attributes:
+        skins: Of the right and the left arm of one person.
+        sleeve: Of both arms, or None for bare ones.
+    """
 
-    def surfaces(
-        self, vertices: NDArray[np.float32], orient: NDArray[np.float32], present: NDArray[np.bool_]
-    ) -> tuple[list[Surface], list[int]]:
-        """Surfaces of one frame and their labels in the mask."""
-        out, labels = [], []
-        for side in Side:
-            if present[side]:
-                arm = orient[side] @ np.array((1.0 if side == 0 else -1.0, 0, 0), np.float32)
-                ring = vertices[side, list(WRIST_RING)] + 0.2 * arm
-                points = np.concatenate((vertices[side], ring)).astype(np.float32)
-                sub = self.wardrobe.refine[side]
-                out.append(Surface.plain(sub(points), sub.faces, self.colour, SKIN))
-                labels.append(side + 1)
-        return out, labels
+    skins: tuple[Skin, Skin]
+    sleeve: Sleeve | None
 
 
 class Wardrobe:
-    """Everything that hands can wear."""
+    """Dresses hands.
+
+    Args:
+        model: The hands.
+        config: What they wear.
+        subdivisions: Rounds of Loop subdivision.
+    """
 
     def __init__(self, model: HandModel, config: AppearanceConfig, subdivisions: int) -> None:
-        from fourdhands.data.synthetic.placement import _with_forearm
-
         self.config = config
-        self.refine = []
-        for faces in model.closed_faces.numpy().astype(np.int32):
-            both = np.concatenate((faces[:1538], _with_forearm(faces)[len(faces) :]))
-            self.refine.append(LoopSubdivision(both, NUM_VERTICES + 16, subdivisions))
+        self._skins = [SkinModel(assets, subdivisions) for assets in model.assets]
 
-    def choose(self, rng: np.random.Generator) -> Outfit:
+    def choose(self, rng: np.random.Generator) -> Look:
         """Draw the looks of a clip."""
-        t = rng.uniform()
-        colour = np.array([0.80, 0.55, 0.44]) ** (1 - t) * np.array([0.16, 0.075, 0.045]) ** t
-        return Outfit(self, tuple(colour.tolist()))
+        person = Complexion.sample(rng)
+        right, left = (skin.sample(rng, person) for skin in self._skins)
+        dressed = rng.random() < self.config.sleeve_share
+        return Look((right, left), Sleeve.sample(rng) if dressed else None)
+
+    def dress(
+        self,
+        look: Look,
+        vertices: NDArray[np.float32],
+        elbows: NDArray[np.floating],
+        present: NDArray[np.bool_],
+    ) -> tuple[list[Surface], list[int]]:
+        """Surfaces of one frame, and the label of each in the mask.
+
+        Args:
+            look: Of the clip.
+            vertices: (S, 778, 3) camera frame.
+            elbows: (S, 3) direction from each wrist to its elbow.
+            present: (S,).
+        """
+        surfaces: list[Surface] = []
+        labels: list[int] = []
+        for side in (Side(k) for k in range(NUM_SIDES) if present[k]):
+            model = self._skins[side]
+            hand, forearm = model.surfaces(vertices[side], look.skins[side], elbows[side])
+            surfaces += [hand, forearm]
+            labels += [side + 1, OTHER_LABEL]
+            if look.sleeve is not None:
+                surfaces.append(
+                    look.sleeve.surface(vertices[side], model.arm.ring, elbows[side])
+                )
+                labels.append(OTHER_LABEL)
+        return surfaces, labels

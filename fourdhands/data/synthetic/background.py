@@ -80,7 +80,11 @@ class Backgrounds:
 
     def __init__(self, config: BackgroundConfig, rng: np.random.Generator) -> None:
         self.config = config
-        bank = texture_bank(rng, config.textures) if config.folder is None else image_bank(config.folder)
+        bank = (
+            texture_bank(rng, config.textures)
+            if config.folder is None
+            else image_bank(config.folder)
+        )
         self._maps = mip_maps(bank)
 
     def sample_room(self, rng: np.random.Generator, camera_path: NDArray[np.floating]) -> Room:
@@ -168,7 +172,20 @@ class Backgrounds:
 
 @kernel
 def _trace(  # type: ignore[no-untyped-def]
-    rays, position, pixel, boxes, texture, scale, offset, shade, lamp, full, half, quarter, work, image
+    rays,
+    position,
+    pixel,
+    boxes,
+    texture,
+    scale,
+    offset,
+    shade,
+    lamp,
+    full,
+    half,
+    quarter,
+    work,
+    image,
 ):
     """Cast one ray a pixel; `pixel` is the width of a pixel at distance 1, `work` scratch (2, 3)."""
     height, width = image.shape[:2]

@@ -108,9 +108,7 @@ def worn_path(
     keys = Rotation.from_rotvec(np.cumsum(rng.normal(0, 0.10, (timeline.num_keys, 3)), axis=0))
     shake = Rotation.from_rotvec(tremor(rng, times, 3, 0.004, 3.0)).as_matrix()
     turn = shake @ timeline.interpolate_rotations(keys)
-    return _path(
-        intrinsics, turn @ level_rotation(rng), _wander(rng, times, timeline, step=0.05)
-    )
+    return _path(intrinsics, turn @ level_rotation(rng), _wander(rng, times, timeline, step=0.05))
 
 
 def held_path(

@@ -67,9 +67,7 @@ def first_contact(
     cell = np.unravel_index(overlap.argmax(), overlap.shape)
     if overlap[cell] < NOTHING / 2:
         return None
-    return FirstContact(
-        float(overlap[cell]), int(top_faces[cell]), int(bottom_faces[::-1][cell])
-    )
+    return FirstContact(float(overlap[cell]), int(top_faces[cell]), int(bottom_faces[::-1][cell]))
 
 
 def _basis(direction: Floats) -> Floats:

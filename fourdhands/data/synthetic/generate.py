@@ -28,7 +28,6 @@ from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, Side
 
 Bytes = NDArray[np.uint8]
 
-OTHER_LABEL: Final = 3  # in masks: forearms, sleeves and occluders
 SKIN_DEPTH: Final = 0.025  # metres; a joint lies at most this deep under the skin that shows it
 
 
@@ -67,13 +66,12 @@ class ClipGenerator:
         self, rng: np.random.Generator, scene: Scene, joints_2d: NDArray[np.float32]
     ) -> tuple[list[bytes], list[Bytes], list[NDArray[np.float32]]]:
         """Render every frame: jpgs, masks and depth maps."""
-        outfit = self._wardrobe.choose(rng)
+        look = self._wardrobe.choose(rng)
         room = self._backgrounds.sample_room(rng, scene.camera.position)
         light = Lighting.sample(rng)
         effects = CameraEffects.sample(rng, self.config.effects, self.config.image_size[0])
         velocity = _velocity(joints_2d[:, scene.present], scene.times)
         vertices = scene.geometry.vertices.numpy()
-        orient = scene.hands.global_orient.numpy()
         frames, masks, depths = [], [], []
         background = None
         for f in range(len(scene.times)):
@@ -82,11 +80,11 @@ class ClipGenerator:
                     room, scene.camera.intrinsics, scene.camera.cam_from_world[f],
                     self.config.image_size,
                 )  # fmt: skip
-            surfaces, labels = outfit.surfaces(vertices[f], orient[f], scene.present)
-            turned = _turn(light, scene.camera.rotation[f] @ scene.camera.rotation[0].T)
-            picture = self._rasterizer.render(
-                surfaces, scene.camera.intrinsics, turned, background
+            surfaces, labels = self._wardrobe.dress(
+                look, vertices[f], scene.elbows[f], scene.present
             )
+            turned = _turn(light, scene.camera.rotation[f] @ scene.camera.rotation[0].T)
+            picture = self._rasterizer.render(surfaces, scene.camera.intrinsics, turned, background)
             image = self._effects.apply(rng, effects, picture.rgb, velocity[f], picture.coverage)
             frames.append(self._effects.encode(effects, image))
             masks.append(np.array((0, *labels), np.uint8)[picture.instance])
@@ -111,7 +109,10 @@ class ClipGenerator:
         valid = scene.present & (seen >= config.min_visible_share)
         joints = scene.geometry.joints.numpy()
         visible = np.stack(
-            [_visible_joints(*frame) for frame in zip(joints, joints_2d, masks, depths, strict=True)]
+            [
+                _visible_joints(*frame)
+                for frame in zip(joints, joints_2d, masks, depths, strict=True)
+            ]
         )
         bbox = _bbox(vertices_2d, config.image_size)
         every_joint = np.repeat(valid[..., None], NUM_JOINTS, axis=-1)

@@ -21,10 +21,11 @@ from fourdhands.skeleton import FINGERTIP_VERTICES, NUM_SIDES, WRIST_RING, Side
 Array = NDArray[np.float64]
 
 
-
 PRESS: Final = 0.0012  # metres; how deep skin gives way where hands touch
 FOREARM: Final = 0.22  # metres
 ATTEMPTS: Final = 6
+# (S, 3) from the wrist to the elbow of an unbent arm, in each hand's own frame
+ARM_AXES: Final = np.array([(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)])
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,6 @@ class Placer:
         self._corners = [faces[: self._num_faces] for faces in self._faces]
         self._regions = [_regions(assets.v_template, assets.weights, faces)
                          for assets, faces in zip(model.assets, self._corners, strict=True)]  # fmt: skip
-        # along the arm, away from the fingers, in each hand's own frame
-        self._arm = np.array([(1.0, 0, 0), (-1.0, 0, 0)])
 
     def place(
         self, rng: np.random.Generator, kind: SceneKind, vertices: Array, timeline: Timeline
@@ -79,7 +78,7 @@ class Placer:
     def _with_arm(self, vertices: Array, side: int) -> Array:
         """Append the far end of a stretched forearm to (..., 778, 3) vertices."""
         ring = vertices[..., list(WRIST_RING), :]
-        return np.concatenate((vertices, ring + FOREARM * self._arm[side]), axis=-2)
+        return np.concatenate((vertices, ring + FOREARM * ARM_AXES[side]), axis=-2)
 
     def _draft_contact(
         self, rng: np.random.Generator, vertices: Array, bodies: list[Array]
@@ -97,7 +96,9 @@ class Placer:
                 break
         return draft
 
-    def _draw_anchor(self, rng: np.random.Generator, vertices: Array, side: int) -> tuple[Array, Array]:
+    def _draw_anchor(
+        self, rng: np.random.Generator, vertices: Array, side: int
+    ) -> tuple[Array, Array]:
         regions = self._regions[side]
         region = regions[int(rng.choice(len(regions), p=REGION_SHARES))]
         vertex = region[int(rng.integers(len(region)))]
@@ -110,7 +111,7 @@ class Placer:
         """Right from left hand frame: normals about opposite, arms at an angle people manage."""
         meet = rotation_between(left, -right)
         turns = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi, (8, 1)) * right) * meet
-        arms = turns.apply(self._arm[Side.LEFT]) @ self._arm[Side.RIGHT]
+        arms = turns.apply(ARM_AXES[Side.LEFT]) @ ARM_AXES[Side.RIGHT]
         # arms of one person seldom point the same way or into each other's line
         weight = np.exp(-(((np.arccos(np.clip(arms, -1, 1)) - 1.4) / 0.7) ** 2) / 2) + 1e-9
         turn = turns[int(rng.choice(len(arms), p=weight / weight.sum()))]
@@ -136,13 +137,12 @@ class Placer:
         wrist = np.zeros((frames, NUM_SIDES, 3))
         for frame in range(frames):
             turn = Rotation.from_matrix(turns[frame])
-            contact = self._contact(
-                draft, turn, drifts[frame], [body[frame] for body in bodies]
-            )
+            contact = self._contact(draft, turn, drifts[frame], [body[frame] for body in bodies])
             distance = contact.offset if contact is not None else 0.0
             rotation[frame, Side.LEFT] = turns[frame]
             wrist[frame, Side.LEFT] = (
-                draft.lateral(turn, drifts[frame]) + (distance + gaps[frame] - press) * draft.approach
+                draft.lateral(turn, drifts[frame])
+                + (distance + gaps[frame] - press) * draft.approach
             )
         return Placement(rotation, wrist, draft.approach)
 
@@ -151,7 +151,11 @@ class Placer:
     ) -> FirstContact | None:
         left = turn.apply(bodies[Side.LEFT]) + draft.lateral(turn, drift)
         return first_contact(
-            bodies[Side.RIGHT], self._faces[Side.RIGHT], left, self._faces[Side.LEFT], draft.approach
+            bodies[Side.RIGHT],
+            self._faces[Side.RIGHT],
+            left,
+            self._faces[Side.LEFT],
+            draft.approach,
         )
 
     def _between_hands(self, contact: FirstContact) -> bool:

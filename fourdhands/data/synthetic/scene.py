@@ -21,7 +21,7 @@ from fourdhands.data.synthetic.camera import (
 )
 from fourdhands.data.synthetic.config import SceneConfig, SceneKind
 from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, tremor
-from fourdhands.data.synthetic.placement import Placement, Placer, rotation_between
+from fourdhands.data.synthetic.placement import ARM_AXES, Placement, Placer, rotation_between
 from fourdhands.hands.anatomy import (
     JointAxes,
     rotations_from_angles,
@@ -51,6 +51,7 @@ class Scene:
         present: (S,) which hands exist.
         hands: Parameters, dimensions (F, S); an absent hand's are placeholders.
         geometry: Joints and vertices of the hands.
+        elbows: (F, S, 3) directions from the wrists to the elbows.
         camera: Intrinsics and extrinsics.
         times: (F,) seconds.
     """
@@ -59,6 +60,7 @@ class Scene:
     present: NDArray[np.bool_]
     hands: HandState
     geometry: HandGeometry
+    elbows: Array
     camera: CameraPath
     times: Array
 
@@ -116,7 +118,8 @@ class Stage:
         )
         with torch.inference_mode():
             geometry = self._model(hands)
-        return Scene(kind, present, hands, geometry, camera, times)
+        elbows = np.einsum("fsij,sj->fsi", orientation, ARM_AXES)
+        return Scene(kind, present, hands, geometry, elbows, camera, times)
 
     def _fingers(
         self,
@@ -160,7 +163,8 @@ class Stage:
 
     def _pierces(self, fingers: _Fingers, side: Side) -> bool:
         return any(
-            self_intersections(vertices, self._faces[side]) for vertices in fingers.vertices[:, side]
+            self_intersections(vertices, self._faces[side])
+            for vertices in fingers.vertices[:, side]
         )
 
     def _film(
@@ -226,11 +230,18 @@ class Stage:
         reach = reach * intrinsics[[0, 1], [0, 1]]
         before, after = -reach.min(axis=(0, 1)), reach.max(axis=(0, 1))
         low, high = before, size - after
-        low, high = np.where(low > high, (low + high) / 2, low), np.where(low > high, (low + high) / 2, high)
+        low, high = (
+            np.where(low > high, (low + high) / 2, low),
+            np.where(low > high, (low + high) / 2, high),
+        )
         if rng.random() < config.truncated_share:
             axis, far = rng.integers(2, size=2)
             share = rng.uniform(0.2, 0.8)  # of the hands is to be cut
-            edge = size[axis] - after[axis] * (1 - 2 * share) if far else before[axis] * (1 - 2 * share)
+            edge = (
+                size[axis] - after[axis] * (1 - 2 * share)
+                if far
+                else before[axis] * (1 - 2 * share)
+            )
             low[axis] = high[axis] = edge
         spread = rng.beta(0.5, 0.5, 2) if wide else rng.beta(1.2, 1.2, 2)
         steps = rng.normal(0, 0.05, (timeline.num_keys, 2)).cumsum(axis=0) * size
@@ -248,7 +259,9 @@ def _turns(
     """
     start = Rotation.random(random_state=rng)
     if kind in ("crossing", "apart"):
-        wanted = rng.normal(size=3) * ((0.35, 0.35, 1.0) if kind == "crossing" else (1.0, 1.0, 0.35))
+        wanted = rng.normal(size=3) * (
+            (0.35, 0.35, 1.0) if kind == "crossing" else (1.0, 1.0, 0.35)
+        )
         wanted /= np.linalg.norm(wanted)
         spin = Rotation.from_rotvec(wanted * rng.uniform(0, 2 * np.pi))
         start = spin * rotation_between(placement.approach, wanted)

@@ -1,0 +1,244 @@
+"""Rendering whole data sets: every split cut into shards, the shards shared out among processes.
+
+A shard is one task. What it holds depends on the configuration, the split and its number alone, so
+the number of workers does not matter and a killed run goes on where it stopped.
+"""
+
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import torch
+from tqdm import tqdm
+
+from fourdhands.data.schema import Clip
+from fourdhands.data.shards import SetSummary, ShardWriter
+from fourdhands.data.synthetic.config import SceneConfig
+from fourdhands.data.synthetic.generate import ClipGenerator
+
+GENERATOR_VERSION: Final = 1
+"""Part of every recipe: raise it when the same configuration makes other clips."""
+THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+POLL_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """One split of a data set.
+
+    Attributes:
+        clips: How many.
+        num_frames: Frames a clip.
+        fps: Frames a second.
+    """
+
+    clips: int
+    num_frames: int
+    fps: float
+
+    def __post_init__(self) -> None:
+        """Refuse an empty split."""
+        if self.clips < 1:
+            raise ValueError(f"clips is {self.clips}: a split needs at least 1; null leaves it out")
+
+
+@dataclass(frozen=True)
+class SplitsConfig:
+    """The splits; each has clips, textures and noise of its own. null leaves one out.
+
+    Attributes:
+        train: For training.
+        val: For watching the training.
+        test: For the final figures.
+    """
+
+    train: SplitConfig | None = field(default_factory=lambda: SplitConfig(2000, 8, 10.0))
+    val: SplitConfig | None = field(default_factory=lambda: SplitConfig(40, 8, 10.0))
+    test: SplitConfig | None = field(default_factory=lambda: SplitConfig(60, 8, 10.0))
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig:
+    """A rendered data set.
+
+    Attributes:
+        scene: What the clips show; the splits set frames and rate.
+        splits: How many clips.
+        shard_clips: Clips in one shard.
+        seed: Another seed makes another data set.
+    """
+
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    splits: SplitsConfig = field(default_factory=SplitsConfig)
+    shard_clips: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no shards."""
+        if self.shard_clips < 1:
+            raise ValueError(f"shard_clips is {self.shard_clips}: at least 1 is needed")
+        if not any(getattr(self.splits, split.name) for split in fields(self.splits)):
+            raise ValueError("splits are all null: give at least one of train, val, test")
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A split with everything that its shards depend on."""
+
+    name: str
+    number: int
+    scene: SceneConfig
+    clips: int
+    shard_clips: int
+    seed: int
+
+    def writer(self, folder: Path) -> ShardWriter:
+        recipe = {
+            "generator": "fourdhands.data.synthetic",
+            "generator_version": GENERATOR_VERSION,
+            "seed": self.seed,
+            "clips": self.clips,
+            "shard_clips": self.shard_clips,
+            "scene": json.loads(json.dumps(asdict(self.scene), default=str)),
+        }
+        return ShardWriter(
+            folder, self.name, num_shards=-(-self.clips // self.shard_clips), recipe=recipe
+        )
+
+    def indices(self, shard: int) -> range:
+        start = shard * self.shard_clips
+        return range(start, min(start + self.shard_clips, self.clips))
+
+
+def synthesize_splits(config: SynthesizeConfig, folder: Path, workers: int) -> list[SetSummary]:
+    """Render all splits into `folder`, resuming what is there.
+
+    Args:
+        config: What to render.
+        folder: Where the shards go.
+        workers: Processes that render.
+
+    Returns:
+        One summary a split.
+
+    Raises:
+        ValueError: The folder holds shards of another configuration, or the configuration is bad.
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}: at least 1 is needed")
+    splits = _splits(config)
+    writers = [split.writer(folder) for split in splits]
+    for writer in writers:
+        writer.start()
+    tasks = [
+        (split, shard)
+        for split, writer in zip(splits, writers, strict=True)
+        for shard in writer.pending()
+    ]
+    total = sum(len(split.indices(shard)) * split.scene.num_frames for split, shard in tasks)
+    if tasks:
+        with tqdm(total=total, unit=" frames", desc="rendering", smoothing=0.05) as bar:
+            _run(tasks, folder, min(workers, len(tasks)), bar)
+    return [writer.finish() for writer in writers]
+
+
+def _splits(config: SynthesizeConfig) -> list[_Split]:
+    splits = []
+    for number, split_field in enumerate(fields(config.splits)):
+        split: SplitConfig | None = getattr(config.splits, split_field.name)
+        if split is not None:
+            scene = replace(config.scene, num_frames=split.num_frames, fps=split.fps)
+            splits.append(
+                _Split(
+                    split_field.name, number, scene, split.clips, config.shard_clips, config.seed
+                )
+            )
+    return splits
+
+
+def _run(tasks: list[tuple[_Split, int]], folder: Path, workers: int, bar: "tqdm[Any]") -> None:
+    context = multiprocessing.get_context("spawn")
+    frames = context.Value("q", 0)
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(workers, context, _start_worker, (frames,)) as pool,
+    ):
+        pending = {pool.submit(_render_shard, split, shard, folder) for split, shard in tasks}
+        try:
+            while pending:
+                done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                bar.update(frames.value - bar.n)
+        except BrokenProcessPool:
+            raise OSError(
+                "a rendering process died, perhaps for want of memory; what is finished is kept: "
+                "run the same command again, or with fewer workers"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Let the processes started meanwhile use one thread each: they are one per core already."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+# ---- in the worker processes ---------------------------------------------------------------------
+
+_frames_done: "Synchronized[int] | None" = None
+
+
+def _start_worker(frames: "Synchronized[int]") -> None:
+    global _frames_done
+    _frames_done = frames
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the parent, even if it was killed: nobody else would ever end this process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@lru_cache(maxsize=1)  # the shards of a split follow each other
+def _generator(split: _Split) -> ClipGenerator:
+    return ClipGenerator(split.scene, seed=(split.seed, split.number))
+
+
+def _render_shard(split: _Split, shard: int, folder: Path) -> None:
+    split.writer(folder).write(shard, _clips(split, shard))
+
+
+def _clips(split: _Split, shard: int) -> Iterator[Clip]:
+    generator = _generator(split)
+    for index in split.indices(shard):
+        yield generator.clip(index)
+        if _frames_done is not None:
+            with _frames_done.get_lock():
+                _frames_done.value += split.scene.num_frames
