@@ -160,10 +160,12 @@ def _sheen(
     alpha2 = alpha * alpha
     peak = nh * nh * (alpha2 - 1.0) + 1.0
     graze = (1.0 - vh) ** 2
-    fresnel = reflectance + (1.0 - reflectance) * graze * graze * (1.0 - vh)
+    # rough surfaces do not turn into mirrors at grazing angles
+    fresnel = reflectance + (1.0 - roughness) * graze * graze * (1.0 - vh)
     k = alpha * 0.5
     masking = (nl * (1.0 - k) + k) * (nv * (1.0 - k) + k)
-    return alpha2 / (peak * peak) * fresnel * nl / (4.0 * masking)
+    # towards the silhouette, where averaged normals tip over, it fades instead of flickering
+    return alpha2 / (peak * peak) * fresnel * nl / (4.0 * masking) * min(1.0, 5.0 * nv)
 
 
 @inlined
@@ -233,7 +235,7 @@ def shade(
     vx, vy, vz = -px * scale, -py * scale, -z * scale
     nv = max(nx * vx + ny * vy + nz * vz, 0.02)
 
-    contact = 1.0 - 0.75 * _contact(x, y, z, OCCLUSION_RADIUS * view.fx / z, samples, tables.taps)
+    contact = 1.0 - 0.7 * _contact(x, y, z, OCCLUSION_RADIUS * view.fx / z, samples, tables.taps)
     # blocked light loses its red last: it has wandered through skin
     red = _ambient(nx, ny, nz, lights.ambient, 0) * contact
     green = _ambient(nx, ny, nz, lights.ambient, 1) * contact

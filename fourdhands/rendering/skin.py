@@ -27,7 +27,7 @@ from fourdhands.skeleton import (
 # Linear RGB of lightest, middle and darkest skin (back of the hand); between them in log space.
 TONES: Final = np.array([(0.80, 0.56, 0.45), (0.46, 0.25, 0.155), (0.115, 0.058, 0.036)])
 BLOOD: Final = np.array([1.10, 0.82, 0.80])  # tint of well-perfused skin
-SCATTERING: Final = (0.38, 0.15, 0.09)  # `Material.wrap` of skin
+SCATTERING: Final = (0.32, 0.15, 0.10)  # `Material.wrap` of skin
 NAIL_EDGE: Final = 0.0007  # metres over which a nail's outline fades
 
 

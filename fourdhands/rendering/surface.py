@@ -1,7 +1,7 @@
 """What is drawn: closed triangle surfaces with their colours and the material they are made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +88,15 @@ class Surface:
             gloss=np.zeros(len(points), np.float32),
             rest=points,
             material=material or Material(),
+        )
+
+    def moved(self, rotation: ArrayLike, translation: ArrayLike) -> "Surface":
+        """The surface turned by (3, 3) and then shifted by (3,) metres; its grain goes along."""
+        turn = np.asarray(rotation, np.float32)
+        return replace(
+            self,
+            vertices=self.vertices @ turn.T + np.asarray(translation, np.float32),
+            normals=None if self.normals is None else self.normals @ turn.T,
         )
 
 
