@@ -129,7 +129,7 @@ class Collate:
             assert self.augmenter is not None
             annotations = self.augmenter(change, annotations)
         present = is_box(annotations.bbox) & frame_valid[..., None]
-        bbox = self._regions(annotations, present)
+        bbox = crop_regions(annotations.bbox, present, annotations.camera.image_size, self.crop)
         affine = compose(
             crop_from_image(bbox, self.crop.size), annotations.image_from_stored[:, :, None]
         )
@@ -182,16 +182,6 @@ class Collate:
         times = torch.tensor(rows) / fps[:, None]
         return Annotations(camera, labels, stacked["bbox"], identity), frame_valid, times
 
-    def _regions(self, annotations: Annotations, present: Tensor) -> Tensor:
-        """Regions (B, T, S, 4) that the crops show: the whole image where there is no hand."""
-        bbox = annotations.bbox
-        if self.crop.box == "holistic":
-            bbox = _union(bbox, present)[..., None, :].expand(bbox.shape)
-        height, width = self.crop.size
-        region = expand_bbox(bbox, scale=self.crop.bbox_scale, aspect=width / height)
-        size = annotations.camera.image_size[:, :, None].expand(*bbox.shape[:-1], 2)
-        return torch.where(present[..., None], region, torch.cat(((size - 1) / 2, size), -1))
-
     def _cut(
         self, windows: Sequence[Window], affine: Tensor, present: Tensor, change: ClipChange | None
     ) -> Tensor:
@@ -216,8 +206,28 @@ class Collate:
         return replace(meta, frame_ids=tuple(ids))
 
 
+def crop_regions(bbox: Tensor, present: Tensor, image_size: Tensor, crop: CropConfig) -> Tensor:
+    """What the crops of tight boxes show.
+
+    Args:
+        bbox: (..., S, 4) tight boxes.
+        present: (..., S) where there is a hand.
+        image_size: (..., 2) width, height.
+        crop: margin and shape.
+
+    Returns:
+        (..., S, 4) regions, the whole image where there is no hand.
+    """
+    if crop.box == "holistic":
+        bbox = _union(bbox, present)[..., None, :].expand(bbox.shape)
+    height, width = crop.size
+    region = expand_bbox(bbox, scale=crop.bbox_scale, aspect=width / height)
+    size = image_size[..., None, :].expand(*bbox.shape[:-1], 2)
+    return torch.where(present[..., None], region, torch.cat(((size - 1) / 2, size), -1))
+
+
 def _union(bbox: Tensor, present: Tensor) -> Tensor:
-    """Box (B, T, 4) around the boxes (B, T, S, 4) that are present; anything where none is."""
+    """Box (..., 4) around the boxes (..., S, 4) that are present; anything where none is."""
     half = bbox[..., 2:] / 2
     infinity = torch.tensor(torch.inf)
     low = torch.where(present[..., None], bbox[..., :2] - half, infinity).amin(-2)
