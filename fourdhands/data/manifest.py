@@ -3,16 +3,18 @@
 `find_shards` is where every stream begins; whatever is missing is said here, before anything runs.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import yaml
 
 from fourdhands.data.shards import SetSummary
 
 Split = Literal["train", "val", "test"]
+_SHARD_NAME: Final = re.compile(r"(.+)-\d{6}\.tar")
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ class ShardSet:
 
 
 def find_shards(source: Path, root: Path) -> ShardSet:
-    """Find the shards of a manifest or of a folder, and make sure that none is missing or cut off.
+    """Find the shards of a set, and make sure that none is missing or cut off.
 
     Args:
-        source: a manifest (`.yaml`), or a folder that holds tar files.
+        source: a manifest (`.yaml`), the summary that the set's writer left beside the shards
+            (`.json`), or a folder that holds one set.
         root: what a manifest's pattern is relative to.
 
     Raises:
@@ -100,47 +103,74 @@ def find_shards(source: Path, root: Path) -> ShardSet:
         ValueError: the manifest is wrong, the set is unfinished, or a shard has the wrong size.
     """
     if source.suffix in (".yaml", ".yml"):
-        manifest = Manifest.load(source)
-        shards = tuple(sorted(root.glob(manifest.shards)))
-        if not shards or len(shards) != (manifest.num_shards or len(shards)):
-            expected = manifest.num_shards or "some"
-            raise FileNotFoundError(
-                f"{source}: found {len(shards)} of {expected} shards at {root / manifest.shards}; "
-                f"make or fetch the set ({manifest.source}), or set the data root"
-            )
-        found = ShardSet(f"{manifest.name} {manifest.split}", shards, manifest.weight)
-    else:
-        shards = tuple(sorted(source.glob("*.tar")))
-        if not shards:
-            raise FileNotFoundError(
-                f"{source}: no shards (*.tar) there; give a folder of shards or a manifest (.yaml)"
-            )
-        found = ShardSet(source.name, shards)
-    for folder in sorted({shard.parent for shard in found.shards}):
-        _check_folder(folder, found.shards)
-    return found
+        return _from_manifest(source, root)
+    if source.suffix == ".json":
+        if not source.is_file():
+            raise FileNotFoundError(f"summary {source} does not exist; make the set first")
+        shards = tuple(source.with_name(entry.file) for entry in _require_complete(source).shards)
+        return ShardSet(str(source), shards)
+    return _from_folder(source)
 
 
-def _check_folder(folder: Path, shards: tuple[Path, ...]) -> None:
-    """Hold the shards of a folder against the summaries that their writers left there."""
-    for path in sorted(folder.glob("*.json")):
-        summary = SetSummary.load(path)
-        if not any(shard.name.startswith(f"{summary.name}-") for shard in shards):
-            continue
-        if not summary.finished:
-            raise ValueError(f"{path}: the set is not finished; run what makes it once more")
-        for entry in summary.shards:
-            shard = folder / entry.file
-            if not shard.is_file():
-                raise FileNotFoundError(
-                    f"shard {shard} is missing, {path.name} lists it; run what makes the set "
-                    "once more to complete it"
-                )
-            if (size := shard.stat().st_size) != entry.bytes:
+def _from_manifest(source: Path, root: Path) -> ShardSet:
+    manifest = Manifest.load(source)
+    shards = tuple(sorted(root.glob(manifest.shards)))
+    for path in _summaries(shards):
+        for entry in _require_complete(path).shards:
+            if manifest.checksums.get(entry.file, entry.sha256) != entry.sha256:
                 raise ValueError(
-                    f"shard {shard} has {size} bytes, {path.name} says {entry.bytes}; delete the "
-                    "shard and run what makes the set once more"
+                    f"{path}: {entry.file} is not the shard that {source} has on record; make or "
+                    f"fetch the set again ({manifest.source})"
                 )
+    if not shards or len(shards) != (manifest.num_shards or len(shards)):
+        expected = manifest.num_shards or "any"
+        raise FileNotFoundError(
+            f"{source}: found {len(shards)} of {expected} shards {root / manifest.shards}; "
+            f"make or fetch the set ({manifest.source}) or set the data root"
+        )
+    return ShardSet(f"{manifest.name} {manifest.split}", shards, manifest.weight)
+
+
+def _from_folder(source: Path) -> ShardSet:
+    shards = tuple(sorted(source.glob("*.tar")))
+    if not shards:
+        raise FileNotFoundError(
+            f"{source}: no shards (*.tar) there; give a manifest (.yaml), a set's summary (.json) "
+            "or a folder of shards"
+        )
+    summaries = _summaries(shards)
+    if len(summaries) > 1:
+        names = ", ".join(path.name for path in summaries)
+        raise ValueError(f"{source}: holds several sets; name the summary of one of them: {names}")
+    for summary in summaries:
+        _require_complete(summary)
+    return ShardSet(str(source), shards)
+
+
+def _summaries(shards: Sequence[Path]) -> list[Path]:
+    """The summaries that belong to shards, where there are any."""
+    matches = ((shard, _SHARD_NAME.fullmatch(shard.name)) for shard in shards)
+    paths = {shard.with_name(f"{match[1]}.json") for shard, match in matches if match}
+    return sorted(path for path in paths if path.is_file())
+
+
+def _require_complete(path: Path) -> SetSummary:
+    """Hold the shards of a set against the summary that their writer left, and return it."""
+    summary = SetSummary.load(path)
+    if not summary.finished:
+        raise ValueError(f"{path}: the set is not finished; run what makes it once more")
+    for entry in summary.shards:
+        shard = path.with_name(entry.file)
+        if not shard.is_file():
+            raise FileNotFoundError(
+                f"shard {shard} is missing, {path.name} lists it; run what makes the set once more"
+            )
+        if (size := shard.stat().st_size) != entry.bytes:
+            raise ValueError(
+                f"shard {shard} has {size} bytes, {path.name} says {entry.bytes}; delete the shard "
+                "and run what makes the set once more"
+            )
+    return summary
 
 
 def _check_field(path: Path, name: str, value: Any) -> None:
@@ -148,6 +178,7 @@ def _check_field(path: Path, name: str, value: Any) -> None:
     positive = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
     fits = {
         "split": value in get_args(Split),
+        "shards": isinstance(value, str) and value != "" and not Path(value).is_absolute(),
         "fps": positive,
         "weight": positive,
         "num_shards": value is None or (positive and isinstance(value, int)),
@@ -156,6 +187,7 @@ def _check_field(path: Path, name: str, value: Any) -> None:
     }
     allowed = {
         "split": f"one of {', '.join(get_args(Split))}",
+        "shards": "a pattern relative to the data root",
         "num_shards": "a positive whole number",
         "checksums": "sha256 by file name",
     }
