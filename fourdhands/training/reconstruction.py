@@ -1,0 +1,104 @@
+"""The Lightning module: batch -> network -> loss while training, -> metrics while validating.
+
+Nothing of the method is here; `models.network` predicts, `training.losses` says what is wrong with
+it, `evaluation.metrics` how wrong it is.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from fourdhands.evaluation.metrics import ReconstructionMetrics
+from fourdhands.models.network import TwoHandNetwork
+from fourdhands.structures import ClipBatch, Predictions
+from fourdhands.training.losses import ReconstructionLoss
+from fourdhands.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
+
+
+class Reconstruction(pl.LightningModule):
+    """Training of a `TwoHandNetwork`; only its weights enter checkpoints, as `network.*`.
+
+    Args:
+        network: what learns.
+        loss: the objective, with the hand model.
+        optimizer: how weights move.
+        max_steps: where the learning rate reaches zero.
+        seed: of whatever the network draws while training (dropout).
+    """
+
+    def __init__(
+        self,
+        network: TwoHandNetwork,
+        loss: ReconstructionLoss,
+        optimizer: OptimizerConfig,
+        *,
+        max_steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.metrics = ReconstructionMetrics()
+        self.optimizer_config = optimizer
+        self.max_steps = max_steps
+        self.seed = seed
+
+    def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Give every batch its own seed, so that a resumed run draws what this one would draw."""
+        index = (self.seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)
+        torch.manual_seed(int(np.random.SeedSequence(index).generate_state(1)[0]))
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
+        """Lightning's hook.
+
+        Returns:
+            The loss and its unweighted terms.
+        """
+        predictions = self.predict(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            losses = self.loss(predictions, batch)
+        clips = len(batch.times)
+        self.log("train/loss", losses.total, prog_bar=True, batch_size=clips)
+        logged = {f"train/{name}": term for name, term in losses.terms.items()}
+        logged |= {f"train_weighted/{name}": term for name, term in losses.weighted.items()}
+        logged["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict(logged, batch_size=clips)
+        return {"loss": losses.total, "terms": losses.terms}
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
+        """Lightning's hook.
+
+        Returns:
+            The predictions, for whoever draws them.
+        """
+        predictions = self.predict(batch)
+        assert batch.labels is not None
+        hand_model = self.loss.hand_model
+        with torch.autocast(self.device.type, enabled=False):
+            geometry, true = hand_model(predictions.hands), hand_model(batch.labels.hands)
+            self.metrics.update(predictions, geometry, batch, true)
+        return {"predictions": predictions}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the whole validation split."""
+        for name, value in self.metrics.compute().items():
+            self.log(f"val/{name}", value, prog_bar=name == "mpjpe_mm")
+        self.metrics.reset()
+
+    def predict(self, batch: ClipBatch) -> Predictions:
+        """Predictions in single precision, whatever the network computes in."""
+        predictions: Predictions = self.network(batch)
+        return predictions.map(Tensor.float)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Lightning's hook."""
+        optimizer = build_optimizer(self.optimizer_config, self.network)
+        schedule = build_schedule(self.optimizer_config, optimizer, self.max_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

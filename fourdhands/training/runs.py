@@ -1,0 +1,239 @@
+"""What a training run is made of, and how it is put together, started and resumed."""
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from fourdhands import config
+from fourdhands.data.datamodule import ClipDataModule, DataConfig
+from fourdhands.export.checkpoint import (
+    describe,
+    load_network_weights,
+    read_checkpoint,
+    require_same_network,
+)
+from fourdhands.hands.assets import load_assets
+from fourdhands.hands.mano import HandModel
+from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.training.callbacks import (
+    LAST,
+    Checkpoints,
+    FiniteLossGuard,
+    ProgressBar,
+    Stopper,
+    Throughput,
+    ValidationPictures,
+)
+from fourdhands.training.losses import LossConfig, ReconstructionLoss
+from fourdhands.training.optimizer import OptimizerConfig
+from fourdhands.training.reconstruction import Reconstruction
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, on what, and how often something happens. Steps are optimizer steps.
+
+    Attributes:
+        max_steps: length of the run; the learning rate reaches zero here.
+        max_minutes: stop training after this time, wherever the run is; the learning rate still
+            decays over max_steps, so choose those to fit, and this as the safety net.
+        precision: number format of the network; the losses are always in 32 bits.
+        accelerator: `cpu`, `gpu`, or whatever there is.
+        devices: how many of them.
+        strategy: Lightning's name of how devices share the work.
+        gradient_clip: largest norm of the gradient, or None.
+        accumulate: batches that make a step.
+        log_every_steps: steps between two lines in the log.
+        val_every_steps: steps between two validations; one more comes at the end.
+        checkpoint_every_steps: steps between two `last.ckpt`, besides those before validations.
+        pictures: validation clips to draw.
+        seed: of the initial weights and of what the network draws.
+    """
+
+    max_steps: int = 100_000
+    max_minutes: float | None = None
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    gradient_clip: float | None = 1.0
+    accumulate: int = 1
+    log_every_steps: int = 50
+    val_every_steps: int = 1000
+    checkpoint_every_steps: int = 1000
+    pictures: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ReconstructionRun:
+    """Training of the two-hand network.
+
+    Attributes:
+        network: its parts.
+        data: what it learns from.
+        loss: what it is told.
+        optimizer: how it moves.
+        trainer: how long and on what.
+        logger: where figures go, in the run's folder; wandb obeys WANDB_MODE=offline.
+        mano: folder of converted MANO files; None for the open hand.
+        out: the run's folder: config.yaml, log, last.ckpt, best.ckpt, pictures.
+        resume: checkpoint to go on from, exactly.
+        initial_weights: checkpoint to take the network's weights from, for a new run.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: Literal["csv", "tensorboard", "wandb"] = "csv"
+    mano: Path | None = None
+    out: Path = Path("runs/reconstruction")
+    resume: Path | None = None
+    initial_weights: Path | None = None
+
+
+def train_reconstruction(run: ReconstructionRun) -> None:
+    """Train a two-hand network from rendered or recorded clips.
+
+    Raises:
+        ValueError: the configuration, the data or a checkpoint cannot be used.
+        FileNotFoundError: a file is missing.
+    """
+    _quieten()
+    start_step = _check_start(run)
+    torch.manual_seed(run.trainer.seed)
+    hand_assets = load_assets(run.mano)
+    hand_model = HandModel(hand_assets)
+    network = TwoHandNetwork(run.network, hand_model.mean_pose)
+    if run.initial_weights is not None:
+        weights = read_checkpoint(run.initial_weights)
+        load_network_weights(network, weights, run.initial_weights)
+    module = Reconstruction(
+        network,
+        ReconstructionLoss(run.loss, hand_model),
+        run.optimizer,
+        max_steps=run.trainer.max_steps,
+        seed=run.trainer.seed,
+    )
+    data = ClipDataModule(run.data, run.network.crop_size, hand_assets)
+    stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
+    trainer = build_trainer(run, hand_model, stopper, start_step)
+    run.out.mkdir(parents=True, exist_ok=True)
+    config.save(run, run.out / "config.yaml")
+    try:
+        with stopper.listening():
+            trainer.fit(module, datamodule=data, ckpt_path=run.resume, weights_only=True)
+    except SystemExit:
+        print(f"stopped; go on with --resume {run.out / LAST}", file=sys.stderr)
+        raise
+
+
+def build_trainer(
+    run: ReconstructionRun, hand_model: HandModel, stopper: Stopper, start_step: int
+) -> pl.Trainer:
+    """Lightning's trainer for a run.
+
+    Raises:
+        ValueError: the machine does not have what the run asks for.
+    """
+    trainer = run.trainer
+    callbacks = [
+        FiniteLossGuard(trainer.log_every_steps),
+        stopper,
+        Checkpoints(
+            run.out,
+            every_steps=trainer.checkpoint_every_steps,
+            val_every_steps=trainer.val_every_steps,
+            description=describe(config.to_dict(run)),
+            stopper=stopper,
+        ),
+        Throughput(trainer.log_every_steps),
+        ValidationPictures(run.out, trainer.pictures, hand_model),
+        ProgressBar(),
+    ]
+    try:
+        return pl.Trainer(
+            max_epochs=-1,  # steps decide
+            max_steps=trainer.max_steps,
+            precision=trainer.precision,
+            accelerator=trainer.accelerator,
+            devices=trainer.devices,
+            strategy=trainer.strategy,
+            gradient_clip_val=trainer.gradient_clip,
+            accumulate_grad_batches=trainer.accumulate,
+            log_every_n_steps=trainer.log_every_steps,
+            val_check_interval=trainer.val_every_steps * trainer.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            logger=_build_logger(run, start_step),
+            callbacks=callbacks,
+            default_root_dir=run.out,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ValueError(f"trainer: {error}") from error
+
+
+def _build_logger(run: ReconstructionRun, start_step: int) -> Logger:
+    if run.logger == "wandb":
+        return WandbLogger(name=run.out.name, save_dir=run.out, project="fourdhands")
+    # a resumed run logs into a folder of its own: CSVLogger would start the same file anew
+    place: dict[str, Any] = {"name": "log", "version": f"from-{start_step:06d}"}
+    if run.logger == "tensorboard":
+        return TensorBoardLogger(run.out, **place)
+    return CSVLogger(run.out, **place, flush_logs_every_n_steps=run.trainer.log_every_steps)
+
+
+def _check_start(run: ReconstructionRun) -> int:
+    """Refuse starts that cannot work or would overwrite a run, before anything is written.
+
+    Returns:
+        The step that the run starts from.
+    """
+    if run.resume is None:
+        if (run.out / LAST).exists():
+            raise ValueError(
+                f"{run.out} holds a run already; go on with it by --resume {run.out / LAST}, "
+                "or choose another folder with --out"
+            )
+        return 0
+    if run.initial_weights is not None:
+        raise ValueError("resume and initial_weights exclude each other: give one of them")
+    checkpoint = read_checkpoint(run.resume)
+    require_same_network(checkpoint, config.to_dict(run.network), run.resume)
+    if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
+        raise ValueError(
+            f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "
+            "use it as initial_weights"
+        )
+    step: int = checkpoint["global_step"]
+    if step >= run.trainer.max_steps:
+        raise ValueError(
+            f"{run.resume}: this run has finished its {step} steps; raise trainer.max_steps "
+            f"(now {run.trainer.max_steps}) to train on"
+        )
+    return step
+
+
+def _quieten() -> None:
+    """Leave out Lightning's advice and what we decided on purpose."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        r".*does not have many workers",  # the configuration says how many
+        r".*`IterableDataset` has `__len__` defined",
+        r".*The dirpath|.*Experiment logs directory",
+        r".*module\(s\) in eval mode",
+    ):
+        warnings.filterwarnings("ignore", message=message)
