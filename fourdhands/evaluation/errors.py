@@ -1,11 +1,14 @@
 """How far predictions are from the truth, element by element; metrics average what is here.
 
-Each function takes a `Comparison` and returns one error per joint, vertex, frame or triple of
-frames, with a mask of those that count. Batched over everything; float64, so that sums do not
-depend on how the data was cut into batches. Units are metres, pixels and m/s^2.
+Each function returns one error per joint, vertex, frame or triple of frames, with a mask of those
+that count: from a `Comparison` (a batch) what can be said of single frames, from `FrameErrors`
+(whole clips, however they were cut into windows) what needs neighbours in time. Batched over
+everything; float64, so that sums do not depend on the cut. Units are metres, pixels and m/s^2.
 """
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
@@ -13,8 +16,15 @@ from torch import Tensor
 
 from fourdhands.geometry.alignment import procrustes_align
 from fourdhands.geometry.camera import project
-from fourdhands.skeleton import WRIST, Side
-from fourdhands.structures import ClipBatch, HandGeometry, Labels, Predictions, TensorStruct
+from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, WRIST, Side
+from fourdhands.structures import (
+    ClipBatch,
+    ClipMeta,
+    HandGeometry,
+    Labels,
+    Predictions,
+    TensorStruct,
+)
 
 MIN_ALIGNED_JOINTS = 3
 """A similarity fitted to fewer points than this says nothing about the pose."""
@@ -36,7 +46,7 @@ class MaskedErrors(TensorStruct):
         """Change the unit."""
         return MaskedErrors(self.values * factor, self.mask)
 
-    def sums(self, keep: int = 1) -> tuple[Tensor, Tensor]:
+    def sums(self, keep: int = 0) -> tuple[Tensor, Tensor]:
         """Sum of the errors that count, and their number, over all but the first dimensions.
 
         Args:
@@ -61,7 +71,9 @@ class Comparison:
         labels: the truth.
         intrinsics: (B, T, 3, 3).
         visible: (B, T, S) hands that were asked for.
-        times: (B, T) seconds.
+        frame_valid: (B, T) frames that are not padding.
+        frame: (B, T) int64 number of the frame in its clip.
+        clip: (B,) int64, see `clip_number`.
         fps: (B,) frame rate of each clip's data.
         root: joint that root-relative errors are relative to.
     """
@@ -72,7 +84,9 @@ class Comparison:
     labels: Labels
     intrinsics: Tensor
     visible: Tensor
-    times: Tensor
+    frame_valid: Tensor
+    frame: Tensor
+    clip: Tensor
     fps: Tensor
     root: int = WRIST
 
@@ -103,8 +117,9 @@ class Comparison:
         if len(batch.meta) != len(batch.times):
             raise ValueError(
                 f"the batch has {len(batch.times)} clips but {len(batch.meta)} ClipMeta; "
-                "each clip needs its own, for its frame rate"
+                "each clip needs its own, for its name and its frame rate"
             )
+        fps = torch.tensor([meta.fps for meta in batch.meta]).to(batch.times).double()
         return cls(
             predicted=geometry.map(Tensor.double),
             true=true_geometry.map(Tensor.double),
@@ -112,8 +127,10 @@ class Comparison:
             labels=batch.labels.map(_real_to_double),
             intrinsics=batch.camera.intrinsics.double(),
             visible=batch.hand_visible,
-            times=batch.times.double(),
-            fps=torch.tensor([meta.fps for meta in batch.meta]).to(batch.times).double(),
+            frame_valid=batch.frame_valid,
+            frame=(batch.times.double() * fps[:, None]).round().long(),
+            clip=torch.tensor(list(map(clip_number, batch.meta)), device=batch.times.device),
+            fps=fps,
             root=root,
         )
 
@@ -132,6 +149,9 @@ class Comparison:
         """(B, T, S, J, 3) predicted minus true joints, each relative to its own root."""
         true = self.labels.joints
         return _relative(self.predicted.joints, self.root) - _relative(true, self.root)
+
+
+# ---- of single frames ----------------------------------------------------------------------------
 
 
 def relative_joint_errors(c: Comparison) -> MaskedErrors:
@@ -168,31 +188,102 @@ def root_offset_errors(c: Comparison) -> MaskedErrors:
     return MaskedErrors((predicted - true).norm(dim=-1), c.joints_valid[..., c.root].all(-1))
 
 
-def acceleration_errors_per_frame(c: Comparison) -> MaskedErrors:
-    """Second difference over time of the root-relative joints, metres/frame^2: (B, T - 2, S, J).
-
-    A triple counts if its joint is valid in all three frames and the frames follow each other at
-    the frame rate of the data: padding, gaps and windows that skip frames do not count.
-    """
-    # differences are linear: the error of the acceleration is the acceleration of the error
-    error = c.relative_joints_error.diff(n=2, dim=1).norm(dim=-1)
-    consecutive = (c.times.diff(dim=1) * c.fps[:, None]).round() == 1
-    follows = (consecutive[:, 1:] & consecutive[:, :-1])[..., None, None]
-    valid = c.relative_joints_valid
-    return MaskedErrors(error, valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:] & follows)
-
-
-def acceleration_errors(c: Comparison) -> MaskedErrors:
-    """The same in m/s^2, each clip by its own frame rate: (B, T - 2, S, J)."""
-    errors = acceleration_errors_per_frame(c)
-    return MaskedErrors(errors.values * c.fps[:, None, None, None].square(), errors.mask)
-
-
 def image_errors(c: Comparison) -> MaskedErrors:
     """Joints projected into the full image, pixels: (B, T, S, J)."""
     projected = project(c.predicted.joints, c.intrinsics[..., None, :, :])
     error = (projected - c.labels.joints_2d).norm(dim=-1)
     return MaskedErrors(error, c.labels.joints_2d_valid & c.visible[..., None])
+
+
+# ---- along time ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FrameErrors(TensorStruct):
+    """Root-relative joint errors of N frames of any clips.
+
+    Attributes:
+        clip: (N,) int64, see `clip_number`.
+        frame: (N,) int64 number of the frame in its clip; neighbours differ by 1.
+        fps: (N,) frame rate.
+        error: (N, S, J, 3) predicted minus true, metres.
+        valid: (N, S, J) bool.
+    """
+
+    clip: Tensor
+    frame: Tensor
+    fps: Tensor
+    error: Tensor
+    valid: Tensor
+
+    @classmethod
+    def of(cls, c: Comparison) -> "FrameErrors":
+        """The frames of a batch, without padding."""
+        return cls(
+            clip=c.clip[:, None].expand(c.frame.shape)[c.frame_valid],
+            frame=c.frame[c.frame_valid],
+            fps=c.fps[:, None].expand(c.frame.shape)[c.frame_valid],
+            error=c.relative_joints_error[c.frame_valid],
+            valid=c.relative_joints_valid[c.frame_valid],
+        )
+
+    @classmethod
+    def none(cls) -> "FrameErrors":
+        """No frames."""
+        number = torch.zeros(0, dtype=torch.int64)
+        points = torch.zeros(0, NUM_SIDES, NUM_JOINTS, 3, dtype=torch.float64)
+        return cls(number, number, number.double(), points, points[..., 0].bool())
+
+    @classmethod
+    def cat(cls, parts: Sequence["FrameErrors"]) -> "FrameErrors":
+        """The frames of all parts."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def in_order(self) -> "FrameErrors":
+        """Sort by clip, and by time in each clip.
+
+        Raises:
+            ValueError: a frame comes twice.
+        """
+        frames = self[self.frame.argsort(stable=True)]
+        frames = frames[frames.clip.argsort(stable=True)]
+        if ((frames.clip.diff() == 0) & (frames.frame.diff() == 0)).any():
+            raise ValueError(
+                "a frame came twice: give each frame of the data once, and no two clips of a data "
+                "set the same sequence, camera and key"
+            )
+        return frames
+
+
+def clip_number(meta: ClipMeta) -> int:
+    """A number that stands for a clip, the same in every process."""
+    name = "/".join((meta.dataset, meta.sequence, meta.camera, meta.key))
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def acceleration_errors_per_frame(frames: FrameErrors) -> MaskedErrors:
+    """Second difference over time of the root-relative joints, metres/frame^2: (N - 2, S, J).
+
+    A triple counts if its joint is valid in all three frames and the frames follow each other in
+    one clip, in whichever windows they were predicted.
+
+    Args:
+        frames: in order.
+    """
+    # differences are linear: the error of the acceleration is the acceleration of the error
+    error = frames.error.diff(n=2, dim=0).norm(dim=-1)
+    follows = (frames.clip.diff() == 0) & (frames.frame.diff() == 1)
+    follows = (follows[1:] & follows[:-1])[:, None, None]
+    valid = frames.valid
+    return MaskedErrors(error, valid[:-2] & valid[1:-1] & valid[2:] & follows)
+
+
+def acceleration_errors(frames: FrameErrors) -> MaskedErrors:
+    """The same in m/s^2, each clip by its own frame rate: (N - 2, S, J)."""
+    errors = acceleration_errors_per_frame(frames)
+    rate = frames.fps[: len(errors.values), None, None]
+    return MaskedErrors(errors.values * rate.square(), errors.mask)
 
 
 def _relative(joints: Tensor, root: int) -> Tensor:

@@ -68,14 +68,14 @@ class EvalReport:
         return {
             "format_version": FORMAT_VERSION,
             "provenance": asdict(self.provenance),
-            "clips": len(self.model.sequences),
+            "clips": self.model.num_clips,
             "frames": len(self.model.samples),
             "hands": len(self.model.hands),
             "metrics": {
-                key: asdict(metric.info)
+                key: asdict(info)
                 | {name: asdict(values[key]) for name, values in figures.items()}
                 | {"ratio": self.ratio(key)}
-                for key, metric in METRICS.items()
+                for key, info in METRICS.items()
             },
             "joints": {
                 "metric": RANKED_BY,
@@ -91,17 +91,17 @@ class EvalReport:
     def table(self) -> str:
         """The figures in lines of text, with units."""
         rows = [("", "unit", "model", "mean pose", "ratio", "mean over")]
-        for key, metric in METRICS.items():
+        for key, info in METRICS.items():
             model, mean_pose = self.model.figures[key], self.mean_pose.figures[key]
             ratio = self.ratio(key)
             rows.append(
                 (
-                    metric.info.name,
-                    metric.info.unit,
+                    info.name,
+                    info.unit,
                     _number(model),
                     _number(mean_pose),
                     "-" if ratio is None else f"{ratio:.3f}",
-                    f"{model.count:,} {metric.info.counted}",
+                    f"{model.count:,} {info.counted}",
                 )
             )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -112,7 +112,7 @@ class EvalReport:
         ]
         title = (
             f"{self.provenance.checkpoint} on {self.provenance.data}: "
-            f"{len(self.model.sequences):,} clips, {len(self.model.samples):,} frames, "
+            f"{self.model.num_clips:,} clips, {len(self.model.samples):,} frames, "
             f"{len(self.model.hands):,} hands"
         )
         return "\n".join((title, "", lines[0], "-" * len(lines[0]), *lines[1:]))

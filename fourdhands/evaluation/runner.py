@@ -3,19 +3,21 @@
 Data and predictors come in, `Scores` come out; nothing is drawn or written here (see `report`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from fourdhands.evaluation.errors import Comparison, MaskedErrors
-from fourdhands.evaluation.metrics import METRICS, measure
+from fourdhands.evaluation.errors import Comparison, FrameErrors, MaskedErrors, clip_number
+from fourdhands.evaluation.metrics import CLIP_METRICS, FRAME_METRICS, METRICS, measure
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import WRIST
-from fourdhands.structures import ClipBatch, Predictions
+from fourdhands.structures import ClipBatch, ClipMeta, Predictions
 
 Predictor = Callable[[ClipBatch], Predictions]
 
@@ -59,9 +61,9 @@ class Scores:
     """How one predictor did. M metrics in the order of `METRICS`.
 
     Attributes:
-        sequences: name of each clip's sequence, N of them.
-        totals: (N, M) sums of errors.
-        counts: (N, M) how many there are.
+        sequences: names of the Q sequences.
+        totals: (Q, M) sums of errors.
+        counts: (Q, M) how many there are.
         joints: (J,) mean error of each joint, NaN where a joint is never labelled; mm.
         hands: (H,) mean error of each hand in each frame; mm.
         samples: frames with a labelled hand.
@@ -82,16 +84,15 @@ class Scores:
         return _figures(self.totals.sum(0), self.counts.sum(0))
 
     @property
+    def num_clips(self) -> int:
+        """Clips with a labelled hand."""
+        return len({sample.clip for sample in self.samples})
+
+    @property
     def figures_by_sequence(self) -> dict[str, dict[str, Figure]]:
         """Every metric over each sequence."""
-        names, index = np.unique(self.sequences, return_inverse=True)
-        totals = np.zeros((len(names), len(METRICS)))
-        counts = np.zeros((len(names), len(METRICS)), np.int64)
-        np.add.at(totals, index, self.totals)
-        np.add.at(counts, index, self.counts)
-        return {
-            str(name): _figures(*sums) for name, *sums in zip(names, totals, counts, strict=True)
-        }
+        rows = zip(self.sequences, self.totals, self.counts, strict=True)
+        return {name: _figures(totals, counts) for name, totals, counts in rows}
 
 
 def _figures(totals: NDArray[np.float64], counts: NDArray[np.int64]) -> dict[str, Figure]:
@@ -133,7 +134,7 @@ def evaluate(
             geometry = hand_model(predictions.hands)
             comparison = Comparison.of(predictions, geometry, batch, true_geometry, root=root)
             _require_finite(name, comparison, batch)
-            tallies[name].add(measure(comparison), batch)
+            tallies[name].add(comparison, batch.meta)
     return {name: tally.scores() for name, tally in tallies.items()}
 
 
@@ -148,46 +149,71 @@ def _require_finite(name: str, comparison: Comparison, batch: ClipBatch) -> None
 
 @dataclass
 class _Tally:
-    """What is remembered of one predictor's errors: sums, and one number a hand."""
+    """What is remembered of one predictor's errors: sums by window, and one number a hand."""
 
-    sequences: list[str] = field(default_factory=list)
-    totals: list[NDArray[np.float64]] = field(default_factory=list)
-    counts: list[NDArray[np.int64]] = field(default_factory=list)
-    joints: list[NDArray[np.float64]] = field(default_factory=list)
-    hands: list[NDArray[np.float64]] = field(default_factory=list)
+    windows: list[str] = field(default_factory=list)  # the sequence of each
+    totals: list[Tensor] = field(default_factory=list)
+    counts: list[Tensor] = field(default_factory=list)
+    joint_sums: list[Tensor] = field(default_factory=list)
+    hands: list[Tensor] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
-    sample_errors: list[NDArray[np.float64]] = field(default_factory=list)
+    sample_errors: list[Tensor] = field(default_factory=list)
+    frames: list[FrameErrors] = field(default_factory=list)
+    clips: dict[int, str] = field(default_factory=dict)  # the sequence of each
 
-    def add(self, errors: dict[str, MaskedErrors], batch: ClipBatch) -> None:
-        totals, counts = zip(*(e.sums(keep=1) for e in errors.values()), strict=True)
-        self.sequences += [meta.sequence for meta in batch.meta]
-        self.totals.append(torch.stack(totals, -1).cpu().numpy())
-        self.counts.append(torch.stack(counts, -1).cpu().numpy())
+    def add(self, comparison: Comparison, meta: Sequence[ClipMeta]) -> None:
+        """Remember a batch."""
+        errors = measure(FRAME_METRICS, comparison)
+        totals, counts = _stacked(errors, keep=1)
+        self.windows += [one.sequence for one in meta]
+        self.totals.append(totals.cpu())
+        self.counts.append(counts.cpu())
+        self.frames.append(FrameErrors.of(comparison).to("cpu"))
+        self.clips |= {clip_number(one): one.sequence for one in meta}
 
-        ranked = errors[RANKED_BY].map(lambda tensor: tensor.cpu())  # (B, T, S, J)
-        joint_sums = ranked.map(lambda tensor: tensor.movedim(-1, 0)).sums(keep=1)
-        self.joints.append(torch.stack(joint_sums).double().numpy())
+        ranked = errors[RANKED_BY].map(Tensor.cpu)  # (B, T, S, J)
+        by_joint = ranked.map(lambda tensor: tensor.movedim(-1, 0))
+        self.joint_sums.append(torch.stack(by_joint.sums(keep=1)))
         total, count = ranked.sums(keep=3)
-        self.hands.append((total / count)[count > 0].numpy())
+        self.hands.append((total / count)[count > 0])
         total, count = ranked.sums(keep=2)
-        self.sample_errors.append((total / count)[count > 0].numpy())
+        self.sample_errors.append((total / count)[count > 0])
         self.samples += [
-            Sample(batch.meta[clip].key, batch.meta[clip].frame_ids[frame])
+            Sample(meta[clip].key, meta[clip].frame_ids[frame])
             for clip, frame in count.nonzero().tolist()
         ]
 
     def scores(self) -> Scores:
-        if not self.totals:
+        """Everything added up."""
+        if not self.windows:
             raise ValueError("there is no data to evaluate on: not a single batch came")
-        joint_totals, joint_counts = np.sum(self.joints, axis=0)
-        with np.errstate(invalid="ignore"):  # a joint that is never labelled has no error: NaN
-            joints = joint_totals / joint_counts
-        return Scores(
-            sequences=tuple(self.sequences),
-            totals=np.concatenate(self.totals),
-            counts=np.concatenate(self.counts),
-            joints=joints,
-            hands=np.concatenate(self.hands),
-            samples=tuple(self.samples),
-            sample_errors=np.concatenate(self.sample_errors),
+        frames = FrameErrors.cat(self.frames).in_order()
+        clip_totals, clip_counts = _stacked(measure(CLIP_METRICS, frames), keep=1)
+        names, rows = np.unique(
+            [*self.windows, *(self.clips[clip] for clip in frames.clip[2:].tolist())],
+            return_inverse=True,
         )
+
+        def by_sequence(windows: list[Tensor], triples: Tensor) -> NDArray[Any]:
+            sums = np.zeros((len(names), len(METRICS)), triples.numpy().dtype)
+            first = len(FRAME_METRICS)
+            np.add.at(sums[:, :first], rows[: len(self.windows)], torch.cat(windows).numpy())
+            np.add.at(sums[:, first:], rows[len(self.windows) :], triples.numpy())
+            return sums
+
+        joint_total, joint_count = torch.stack(self.joint_sums).sum(0)
+        return Scores(
+            sequences=tuple(map(str, names)),
+            totals=by_sequence(self.totals, clip_totals),
+            counts=by_sequence(self.counts, clip_counts),
+            joints=(joint_total / joint_count).numpy(),
+            hands=torch.cat(self.hands).numpy(),
+            samples=tuple(self.samples),
+            sample_errors=torch.cat(self.sample_errors).numpy(),
+        )
+
+
+def _stacked(errors: Mapping[str, MaskedErrors], keep: int) -> tuple[Tensor, Tensor]:
+    """Sums and counts of several errors, the kind in the last dimension."""
+    sums = [one.sums(keep) for one in errors.values()]
+    return torch.stack([total for total, _ in sums], -1), torch.stack([n for _, n in sums], -1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fourdhands.evaluation.errors import Comparison, acceleration_errors
+from fourdhands.evaluation.errors import Comparison, FrameErrors, acceleration_errors
 from fourdhands.evaluation.metrics import METRICS, ReconstructionMetrics
 from fourdhands.geometry.rotation import matrix_from_axis_angle
 from fourdhands.hands.mano import HandModel
@@ -35,9 +35,12 @@ class Case:
 
     def __init__(self, hand_model: HandModel, seed: int = 0) -> None:
         batch = random_batch(hand_model, clips=CLIPS, frames=FRAMES, crop_size=(8, 6), seed=seed)
-        meta = ClipMeta("test", "key", "sequence", "camera", FPS, tuple(range(FRAMES)))
+        meta = tuple(
+            ClipMeta("test", f"clip{k}", "sequence", "camera", FPS, tuple(range(FRAMES)))
+            for k in range(CLIPS)
+        )
         times = 40 + torch.arange(FRAMES).expand(CLIPS, FRAMES) / FPS
-        self.batch = replace(batch, times=times, meta=(meta,) * CLIPS)
+        self.batch = replace(batch, times=times, meta=meta)
         generator = torch.Generator().manual_seed(seed + 1)
         hands = random_hands(CLIPS, FRAMES, generator=generator)
         self.true = hand_model(self.labels.hands)
@@ -69,7 +72,11 @@ class Case:
     def compute(self) -> dict[str, float]:
         metrics = ReconstructionMetrics()
         metrics.update(self.predictions, self.geometry, self.batch, self.true)
-        return {key: float(value) for key, value in metrics.compute().items()}
+        return as_floats(metrics.compute())
+
+
+def as_floats(figures: dict[str, Tensor]) -> dict[str, float]:
+    return {key: float(value) for key, value in figures.items()}
 
 
 def randomly_masked(case: Case) -> Case:
@@ -148,21 +155,46 @@ def test_acceleration_needs_three_frames(hand_model: HandModel, frames: int) -> 
 def test_only_consecutive_frames_make_an_acceleration(hand_model: HandModel) -> None:
     case = Case(hand_model)
 
-    def counted_triples() -> list[bool]:
+    def num_triples() -> int:
         comparison = Comparison.of(case.predictions, case.geometry, case.batch, case.true)
-        return acceleration_errors(comparison).mask[0, :, 0, 5].tolist()
+        frames = FrameErrors.of(comparison).in_order()
+        return int(acceleration_errors(frames).mask[:, 0, 5].sum())
 
-    assert counted_triples() == [True, True, True]
+    assert num_triples() == CLIPS * (FRAMES - 2)
     times = case.batch.times.clone()
     times[:, 4:] += 1 / FPS
     case.batch = replace(case.batch, times=times)
-    assert counted_triples() == [True, True, False]
+    assert num_triples() == CLIPS * (FRAMES - 3)
     frame_valid = torch.ones(CLIPS, FRAMES, dtype=torch.bool)
     frame_valid[:, 0] = False
     case.mask(frame_valid=frame_valid)
-    assert counted_triples() == [False, True, False]
-    case.batch = replace(case.batch, times=case.batch.times * 5)  # a window that skips frames
-    assert counted_triples() == [False, False, False]
+    assert num_triples() == CLIPS * (FRAMES - 4)
+    case.batch = replace(case.batch, times=case.batch.times * 5)  # frames are left out
+    assert num_triples() == 0
+
+
+def test_accelerations_reach_across_windows(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    whole = case.compute()
+    metrics = ReconstructionMetrics()
+    for phase in (1, 0):  # windows that skip every second frame, in any order
+        frames = (slice(None), slice(phase, None, 2))
+        metrics.update(
+            case.predictions[frames], case.geometry[frames], case.batch[frames], case.true[frames]
+        )
+    assert as_floats(metrics.compute()) == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_frame_may_come_once_only(hand_model: HandModel) -> None:
+    case = Case(hand_model)
+    metrics = ReconstructionMetrics()
+    for _ in range(2):
+        metrics.update(case.predictions, case.geometry, case.batch, case.true)
+    with pytest.raises(ValueError, match="came twice"):
+        metrics.compute()
+    metrics.reset()
+    metrics.update(case.predictions, case.geometry, case.batch, case.true)
+    assert as_floats(metrics.compute()) == case.compute()
 
 
 # ---- invariances ---------------------------------------------------------------------------------
@@ -230,22 +262,20 @@ def update_with_clip(metrics: ReconstructionMetrics, case: Case, k: int) -> None
 def test_any_cut_into_batches_gives_the_same_figures(hand_model: HandModel) -> None:
     case = randomly_masked(Case(hand_model))
     metrics = ReconstructionMetrics()
-    for k in range(CLIPS):
+    for k in reversed(range(CLIPS)):
         update_with_clip(metrics, case, k)
-    assert case.compute() == pytest.approx(
-        {key: float(value) for key, value in metrics.compute().items()}, rel=1e-12
-    )
+    assert as_floats(metrics.compute()) == pytest.approx(case.compute(), rel=1e-12)
 
 
 def test_processes_add_up(hand_model: HandModel) -> None:
     case = randomly_masked(Case(hand_model))
-    processes = [ReconstructionMetrics() for _ in range(2)]
+    processes = [ReconstructionMetrics() for _ in range(3)]  # the last one gets no data
     for k in range(CLIPS):
         update_with_clip(processes[k % 2], case, k)
-    processes[0].merge_state(processes[1])  # by the reduction that synchronises processes
-    assert case.compute() == pytest.approx(
-        {key: float(value) for key, value in processes[0].compute().items()}, rel=1e-12
-    )
+    for name, metric in processes[0].items(keep_base=True):
+        for other in processes[1:]:  # by the reduction that synchronises processes
+            metric.merge_state(other[name])
+    assert as_floats(processes[0].compute()) == pytest.approx(case.compute(), rel=1e-12)
 
 
 # ---- the slow twin -------------------------------------------------------------------------------
