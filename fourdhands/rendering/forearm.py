@@ -54,20 +54,22 @@ def wrist_axis(vertices: ArrayLike, ring: NDArray[np.int64]) -> Points:
 
 @dataclass(frozen=True)
 class Centreline:
-    """The bent axis of a posed forearm and its cross-sections.
+    """The axis of a posed forearm, bent in one plane behind the wrist, and its cross-sections.
 
     Attributes:
         origin: (3,) centre of the wrist ring.
         axis: (3,) unit vector out of the hand.
-        elbow_direction: (3,) unit vector of the forearm behind the bend.
+        across: (3,) unit vector to which the bend turns the axis.
+        bend: Angle of the bend in radians.
         rim: (16, 3) the ring about its centre.
-        width: (3,) half the wrist's width, as a vector across it.
+        width: (3,) half the wrist's width, as a vector.
         depth: (3,) half its thickness, likewise.
     """
 
     origin: Points
     axis: Points
-    elbow_direction: Points
+    across: Points
+    bend: float
     rim: Points
     width: Points
     depth: Points
@@ -83,15 +85,24 @@ class Centreline:
         flat = rim - np.outer(rim @ axis, axis)
         _, spread, directions = np.linalg.svd(flat, full_matrices=False)
         half = spread[:2] * np.sqrt(2.0 / len(ring))  # exact for an evenly sampled ellipse
-        towards = axis if elbow_direction is None else np.asarray(elbow_direction, np.float64)
+        elbow = axis if elbow_direction is None else np.asarray(elbow_direction, np.float64)
+        across = elbow - (elbow @ axis) * axis
+        length = np.linalg.norm(across)
+        bend = float(np.arctan2(length, elbow @ axis))
         return cls(
             origin=points[ring].mean(axis=0),
             axis=axis,
-            elbow_direction=_turned(axis, towards / np.linalg.norm(towards), 1.0),
+            across=across / length if length > 1e-9 else directions[0],
+            bend=min(bend, MAX_BEND),
             rim=rim,
             width=directions[0] * half[0],
             depth=directions[1] * half[1],
         )
+
+    @property
+    def elbow_direction(self) -> Points:
+        """(3,) unit vector of the forearm behind the bend."""
+        return np.cos(self.bend) * self.axis + np.sin(self.bend) * self.across
 
     def sections(self, stations: ArrayLike) -> tuple[Points, Points]:
         """Cross-sections at distances behind the ring (negative: inside the hand's wrist).
@@ -103,30 +114,41 @@ class Centreline:
             Centres (k, 3), and the skin about them (k, 16, 3).
         """
         s = np.asarray(stations, np.float64)
-        fine = np.linspace(0.0, BEND_LENGTH, 33)
-        tangents = np.stack([self._tangent(x) for x in fine])
-        path = np.zeros((len(fine), 3))
-        path[1:] = np.cumsum((tangents[1:] + tangents[:-1]) / 2 * fine[1], axis=0)
-        bent = np.stack([np.interp(s, fine, path[:, k]) for k in range(3)], axis=1)
-        before, behind = np.minimum(s, 0.0), np.maximum(s - BEND_LENGTH, 0.0)
-        centres = self.origin + bent
-        centres += np.outer(before, self.axis) + np.outer(behind, self.elbow_direction)
-
-        shares, wide, deep = np.array(PROFILE).T
         share = np.clip(s / LENGTH, 0.0, 1.0)
+        shares, wide, deep = np.array(PROFILE).T
         phase = np.arctan2(
             self.rim @ self.depth / (self.depth @ self.depth),
             self.rim @ self.width / (self.width @ self.width),
         )
-        across = np.interp(share, shares, wide)[:, None, None] * np.cos(phase)[:, None] * self.width
-        along = np.interp(share, shares, deep)[:, None, None] * np.sin(phase)[:, None] * self.depth
+        ellipse = np.interp(share, shares, wide)[:, None, None] * np.outer(
+            np.cos(phase), self.width
+        )
+        ellipse += np.interp(share, shares, deep)[:, None, None] * np.outer(
+            np.sin(phase), self.depth
+        )
         blend = _smoothstep(share / 0.25)[:, None, None]
-        offsets = (1.0 - blend) * self.rim + blend * (across + along)
-        turns = np.stack([_rotation_between(self.axis, self._tangent(x)) for x in s])
-        return centres, np.einsum("kij,kpj->kpi", turns, offsets)
+        offsets = (1.0 - blend) * self.rim + blend * ellipse
 
-    def _tangent(self, distance: float) -> Points:
-        return _turned(self.axis, self.elbow_direction, float(_smoothstep(distance / BEND_LENGTH)))
+        # the bend turns sections in the plane of axis and across
+        angle = self._angle(s)[:, None]
+        along, aside = offsets @ self.axis, offsets @ self.across
+        offsets += (along * (np.cos(angle) - 1.0) - aside * np.sin(angle))[..., None] * self.axis
+        offsets += (along * np.sin(angle) + aside * (np.cos(angle) - 1.0))[..., None] * self.across
+        return self._centres(s), offsets
+
+    def _angle(self, stations: Points) -> Points:
+        return self.bend * _smoothstep(stations / BEND_LENGTH)
+
+    def _centres(self, stations: Points) -> Points:
+        fine = np.linspace(0.0, BEND_LENGTH, 33)
+        angle = self._angle((fine[1:] + fine[:-1]) / 2)
+        steps = np.stack([np.cos(angle), np.sin(angle)], axis=1) * fine[1]
+        path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+        along, aside = (np.interp(stations, fine, column)[:, None] for column in path.T)
+        before = np.minimum(stations, 0.0)[:, None]
+        behind = np.maximum(stations - BEND_LENGTH, 0.0)[:, None]
+        bent = (along + before) * self.axis + aside * self.across
+        return self.origin + bent + behind * self.elbow_direction
 
 
 class ArmMesh:
@@ -194,21 +216,3 @@ def tube_faces(rows: ArrayLike, end: int) -> NDArray[np.int64]:
 def _smoothstep(x: ArrayLike) -> Points:
     t = np.clip(np.asarray(x, np.float64), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
-
-
-def _turned(start: Points, towards: Points, share: float) -> Points:
-    """Turn a unit vector by a share of its angle to another, at most of `MAX_BEND`."""
-    angle = np.arccos(np.clip(start @ towards, -1.0, 1.0))
-    across = towards - (towards @ start) * start
-    length = np.linalg.norm(across)
-    if length < 1e-6:
-        return start
-    turn = share * min(angle, MAX_BEND)
-    return np.cos(turn) * start + np.sin(turn) * across / length
-
-
-def _rotation_between(start: Points, end: Points) -> Points:
-    """The smallest rotation (3, 3) from one unit vector to another, not opposite, one."""
-    x, y, z = np.cross(start, end)
-    skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + skew + skew @ skew / (1.0 + start @ end)

@@ -140,7 +140,7 @@ class SkinModel:
                 wrap=tuple((1.0 - 0.5 * dark) * share for share in SCATTERING),
                 roughness=person.roughness,
                 reflectance=0.028,
-                bump=0.07,
+                bump=0.055,
                 gloss_albedo=person.nails.tolist(),
                 gloss_roughness=0.38,
             ),
@@ -182,7 +182,7 @@ def _normals(vertices: Floats, arm: ArmMesh) -> Floats:
 def _masks(assets: ManoAssets, arm: ArmMesh) -> SkinMasks:
     """Find the parts of the skin on the mean hand at rest."""
     points = arm.rest.astype(np.float64)
-    control = np.zeros((arm.refine.matrix.shape[1], NUM_MANO_JOINTS), np.float32)
+    control = np.zeros((arm.refine.num_vertices, NUM_MANO_JOINTS), np.float32)
     control[:NUM_VERTICES] = assets.weights
     control[NUM_VERTICES:, 0] = 1.0
     weights = arm.refine(control)

@@ -18,8 +18,12 @@ class LoopSubdivision:
     for d = 3). Boundary edges and vertices follow the cubic B-spline of the boundary alone, so two
     meshes that share a boundary curve still meet after subdivision.
 
+    Smoothing shrinks: fingertips would end 1 to 2 mm before the vertices of the labels. So the
+    vertices are first pushed out by what smoothing A takes from them, v + (v - A v), which leaves
+    a second-order remainder (a tenth of a millimetre on a hand).
+
     Attributes:
-        matrix: (n', n) float32, rows sum to 1.
+        num_vertices: n.
         faces: (m * 4**levels, 3) int32 faces of the refined mesh, oriented as the given ones.
         parents: (m * 4**levels,) int32 given face that each refined face lies in.
 
@@ -27,21 +31,28 @@ class LoopSubdivision:
         faces: (m, 3) given faces.
         num_vertices: n, at least 1 + the largest index.
         levels: How often to subdivide; 0 leaves the mesh as it is.
+
+    Raises:
+        ValueError: An edge has more than two faces.
     """
 
     def __init__(self, faces: ArrayLike, num_vertices: int, levels: int = 1) -> None:
+        self.num_vertices = num_vertices
         self.faces: Indices = np.ascontiguousarray(faces, np.int32)
         self.parents: Indices = np.arange(len(self.faces), dtype=np.int32)
-        matrix = sparse.eye_array(num_vertices, format="csr")
+        matrix = sparse.csr_array(sparse.eye_array(num_vertices))
         for _ in range(levels):
             step, self.faces = _loop_step(self.faces, matrix.shape[0])
             matrix = step @ matrix
             self.parents = np.tile(self.parents, 4)
-        self.matrix = sparse.csr_array(matrix, dtype=np.float32)
+        self._smooth = sparse.csr_array(matrix, dtype=np.float32)
+        kept = self._smooth[:num_vertices]  # a step keeps the old vertices first
+        push = 2.0 * sparse.eye_array(num_vertices) - kept
+        self._push = sparse.csr_array(push, dtype=np.float32)
 
     def __call__(self, values: ArrayLike) -> Floats:
         """Refine values on the vertices: (n,) or (n, c) -> (n',) or (n', c) float32."""
-        return self.matrix @ np.asarray(values, np.float32)
+        return self._smooth @ (self._push @ np.asarray(values, np.float32))
 
 
 def _loop_step(faces: Indices, num_vertices: int) -> tuple[sparse.csr_array, Indices]:

@@ -17,7 +17,7 @@ SURFACE_TOLERANCE: Final = 0.003  # metres between a vertex and the depth map th
 # base to its tip (a vertex of the skin, which may be seen from the nail's side).
 _FINGER_FLESH: Final = (0.022, 0.016, 0.014, 0.013)
 _THUMB_FLESH: Final = (0.026, 0.020, 0.016, 0.014)
-JOINT_FLESH: Final = np.array((0.032, *_THUMB_FLESH, *(len(FINGERS) - 1) * _FINGER_FLESH))
+JOINT_FLESH: Final = np.array((0.036, *_THUMB_FLESH, *(len(FINGERS) - 1) * _FINGER_FLESH))
 
 
 def visible_points(
