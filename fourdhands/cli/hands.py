@@ -1,7 +1,7 @@
 """`fourdhands hands`: import MANO, build the open hand, measure it, draw it."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from fourdhands.hands import assets as hand_assets
-from fourdhands.hands.anatomy import JointAxes, rotations_from_angles, sample_hand_angles
-from fourdhands.hands.gestures import GESTURES
+from fourdhands.hands.anatomy import (
+    JointAxes,
+    named_poses,
+    rotations_from_angles,
+    sample_hand_angles,
+)
 from fourdhands.hands.mano import HandModel
 from fourdhands.hands.open_hand.shapes import SHAPE_FACTORS
 from fourdhands.rendering.lighting import Lighting
@@ -21,7 +25,7 @@ from fourdhands.rendering.skin import Skin, SkinModel
 from fourdhands.skeleton import NUM_BETAS, Side
 from fourdhands.structures import HandState
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.floating[Any]]
 
 CELL: Final = 200  # pixels
 DISTANCE: Final = 0.6  # metres from camera to hand
@@ -59,13 +63,15 @@ def show(*, out: Path = Path("hands.png"), mano: Path | None = None, seed: int =
     """
     studio = _Studio(hand_assets.load_assets(mano))
     rng = np.random.default_rng(seed)
-    poses = GESTURES | {
+    poses = named_poses() | {
         f"bank {k + 1}": angles for k, angles in enumerate(sample_hand_angles(rng, RANDOM_POSES))
     }
     cells = [studio.three_views(angles, np.zeros(NUM_BETAS), rng) for angles in poses.values()]
     sheets = [grid(cells, COLUMNS, list(poses))]
-    names = [factor.name for factor in SHAPE_FACTORS] if mano is None else map(str, range(NUM_BETAS))
-    open_pose = GESTURES["open"]
+    names = (
+        [factor.name for factor in SHAPE_FACTORS] if mano is None else map(str, range(NUM_BETAS))
+    )
+    open_pose = poses["open"]
     skins = studio.skins(np.random.default_rng(seed))
     cells = [
         np.hstack(
@@ -100,7 +106,9 @@ class _Studio:
         seed = int(rng.integers(2**31))
         return [painter.sample(np.random.default_rng(seed)) for painter in self.painters]
 
-    def three_views(self, angles: Floats, betas: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def three_views(
+        self, angles: Floats, betas: Floats, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
         """Left hand's back, right hand's palm, right hand from the thumb's side."""
         skins = self.skins(rng)
         return np.hstack(

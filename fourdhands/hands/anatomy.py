@@ -4,17 +4,18 @@ Angles are what motion is interpolated in; the hand model wants rotations. This 
 bridge between the two, the published limits, and poses that do not pierce themselves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from fourdhands.hands.assets import NUM_HAND_JOINTS, ManoAssets
+from fourdhands.hands.assets import NUM_HAND_JOINTS, ManoAssets, write_arrays
 from fourdhands.hands.self_intersection import pierced_faces, self_intersections
 from fourdhands.skeleton import FINGERS, FINGERTIP_VERTICES, MANO_FINGERS, Side
 
@@ -23,11 +24,14 @@ __all__ = [
     "JointAxes",
     "angles_from_rotations",
     "axis_angle_from_angles",
+    "named_poses",
     "pierced_faces",
+    "pose_bank",
     "relax_angles",
     "rotations_from_angles",
     "sample_hand_angles",
     "sample_hand_poses",
+    "save_pose_bank",
     "self_intersections",
 ]
 
@@ -58,6 +62,7 @@ POSE_LIMITS: Final = np.radians(
 )
 
 POSE_BANK_FILE: Final = "POSES.npz"
+POSE_STEP: Final = float(np.radians(0.5))  # resolution of the bank's angles
 _PALM_FINGERS: Final = ("index", "middle", "little")  # whose knuckles span the palm's plane
 # Where the thumb's nail looks at rest: a little back to the wrist, to the back of the hand, and
 # above all to the thumb's own side (components distal, dorsal, radial).
@@ -176,16 +181,17 @@ def relax_angles(
 def sample_hand_angles(rng: np.random.Generator, count: int) -> Floats:
     """Draw poses that span the hand's range of motion, each free of self-piercing on the open hand.
 
-    They come from the bank that is built with the open hand (`open_hand.pose_bank`).
+    They come from the bank that is built with the open hand (`open_hand.pose_bank`), whose fingers
+    keep about a millimetre between them, so that most hold for other shapes too.
 
     Args:
         rng: Decides which.
         count: How many.
 
     Returns:
-        (count, 15, 3) joint angles in radians, either hand.
+        (count, 15, 3) joint angles in radians, for either hand.
     """
-    bank = _pose_bank()
+    bank = pose_bank()
     return bank[rng.integers(len(bank), size=count)]
 
 
@@ -195,14 +201,31 @@ def sample_hand_poses(rng: np.random.Generator, count: int, axes: JointAxes) -> 
 
 
 @cache
-def _pose_bank() -> Floats:
+def pose_bank() -> Floats:
+    """All poses of the bank, (N, 15, 3) joint angles in radians; read-only."""
+    bank, _ = _read_pose_bank()
+    bank.flags.writeable = False
+    return bank
+
+
+def named_poses() -> dict[str, Floats]:
+    """The gestures and pinches of the bank, relaxed until nothing pierces: (15, 3) radians each."""
+    _, names = _read_pose_bank()
+    return dict(zip(names, pose_bank(), strict=False))
+
+
+def save_pose_bank(bank: Floats, names: Sequence[str], folder: Path) -> None:
+    """Write a bank whose first poses have names; its angles are multiples of `POSE_STEP`."""
+    steps = np.round(bank / POSE_STEP).astype(np.int16)
+    write_arrays(folder / POSE_BANK_FILE, {"steps": steps, "names": np.array(names)})
+
+
+def _read_pose_bank() -> tuple[Floats, list[str]]:
     with (
         resources.files("fourdhands.hands.open_hand").joinpath(POSE_BANK_FILE).open("rb") as file,
         np.load(file, allow_pickle=False) as content,
     ):
-        bank: Floats = content["angles"] * float(content["step"])
-    bank.flags.writeable = False
-    return bank
+        return content["steps"] * POSE_STEP, content["names"].tolist()
 
 
 def _hand_basis(joints: Floats) -> tuple[Floats, Floats, Floats]:

@@ -93,16 +93,20 @@ def load_assets(folder: Path | None = None) -> tuple[ManoAssets, ManoAssets]:
 
 def save_assets(assets: tuple[ManoAssets, ManoAssets], folder: Path) -> None:
     """Write npz files that unmodified smplx loads (`ext='npz'`); same input, same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
     for side in assets:
-        path = folder / FILE_NAMES[side.side]
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez_compressed(file, **_to_file(side))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_arrays(folder / FILE_NAMES[side.side], _to_file(side))
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write an npz file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def import_official(folder: Path, out: Path) -> tuple[ManoAssets, ManoAssets]:

@@ -1,9 +1,10 @@
 """Pose correctives: what skinning loses in volume at a bent joint is given back.
 
-Linear blend skinning thins a bent joint, and folds the skin inside the bend through itself. Here the
-cones of the distance field are carried along with the bones, the skinned vertices are put onto the
-field's surface and kept on their own side of the bend, and that move, pulled back to the rest pose,
-is fitted linearly in R - I, joint by joint (nine numbers each, as MANO's pose blend shapes).
+Linear blend skinning thins a bent joint and folds the skin inside the bend through itself. Here the
+cones of the distance field are carried along with the bones; the skinned vertices are put onto the
+field's surface, swollen to the volume at rest and kept on their own side of the bend. That move,
+pulled back to the rest pose, is fitted linearly in R - I, joint by joint: nine numbers each, as
+MANO's pose blend shapes.
 """
 
 from typing import Any, Final

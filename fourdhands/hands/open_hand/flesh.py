@@ -118,14 +118,14 @@ def _metacarpals(builder: _Builder, hand: HandMeasurements, bones: Skeleton) -> 
         builder.add(
             PALM,
             (start + point(0, -1, 0), knuckle + point(-3, -1.5, 0)),
-            (13.5, r + 1),
+            (13.5, r),
             DORSAL,
             0.88 * thick,
         )
         builder.add(
             PALM,
-            (knuckle + point(-2, 1.6 * thick, 0), knuckle + point(2, 1.4 * thick, 0)),
-            (r * 0.86, r * 0.80),
+            (knuckle + point(-2, 2.2 * thick, 0), knuckle + point(1.5, 2.2 * thick, 0)),
+            (r * 0.86, r * 0.86),
         )
         builder.add(  # pad in the palm under the knuckle
             PALM,

@@ -61,7 +61,7 @@ _RAYS: Final = {
     "ring": (60.0, 1.0, -9.0),
     "little": (52.0, -0.5, -18.0),
 }
-_SPLAY_DEGREES: Final = {"index": 7.0, "middle": 0.5, "ring": -7.5, "little": -17.0}
+_SPLAY_DEGREES: Final = {"index": 8.5, "middle": 0.5, "ring": -8.5, "little": -18.5}
 _REST_BEND_DEGREES: Final = (0.0, 4.0, 9.0)  # fingers are never quite straight
 _THUMB_RAYS: Final = ((0.74, -0.34, 0.58), (0.83, -0.22, 0.51), (0.86, -0.16, 0.48))
 _THUMBNAIL: Final = (-0.35, 0.35, 0.87)

@@ -10,22 +10,28 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from fourdhands.hands.anatomy import POSE_LIMITS, JointAxes, rotations_from_angles
+from fourdhands.hands.anatomy import POSE_LIMITS, POSE_STEP, JointAxes, rotations_from_angles
 from fourdhands.hands.assets import ManoAssets
 from fourdhands.hands.gestures import GESTURES, PINCHES
 from fourdhands.hands.mano import HandModel
 from fourdhands.hands.open_hand.pinch import pinch
+from fourdhands.hands.open_hand.shapes import SHAPE_FACTORS
 from fourdhands.hands.self_intersection import pierced_faces
-from fourdhands.skeleton import FINGERS, MANO_FINGERS, Side
+from fourdhands.skeleton import FINGERS, MANO_FINGERS, NUM_BETAS, NUM_SIDES, Side
 from fourdhands.structures import HandState
 
 Floats = NDArray[np.floating[Any]]
 
-STEP: Final = np.radians(0.5)  # resolution of the bank; rounding comes before the test
+SEED_NAMES: Final = (*GESTURES, *PINCHES)
 _HALVINGS: Final = 6
 _BATCH: Final = 256
+# Clean has to be the mean hand, and one a standard deviation thicker: a margin for other shapes.
+_SHAPES: Final = torch.tensor(
+    [[0.0] * NUM_BETAS, [float(factor.name == "thickness") for factor in SHAPE_FACTORS]]
+)
 _THUMB_JOINTS: Final = 3 * MANO_FINGERS.index("thumb") + np.arange(3)
 _PINCH_SHARES: Final = (0.4, 0.25, 0.2, 0.15)  # index, middle, ring, little
 
@@ -35,11 +41,11 @@ def build_pose_bank(model: HandModel, count: int, rng: np.random.Generator) -> F
 
     Args:
         model: The hand that has to be clean.
-        count: How many; the gestures and the pinches come first, in the order of their tables.
+        count: How many; those of `SEED_NAMES` come first.
         rng: Decides the rest.
 
     Returns:
-        (count, 15, 3) joint angles in radians, multiples of `STEP`.
+        (count, 15, 3) joint angles in radians, multiples of `POSE_STEP`.
     """
     right = model.assets[Side.RIGHT]
     axes = JointAxes.from_assets(right)
@@ -118,14 +124,15 @@ def relax_to_clean(candidates: Floats, model: HandModel, axes: JointAxes) -> Flo
         axes: Joint axes of its right hand.
 
     Returns:
-        (N, 15, 3) joint angles within the limits, multiples of `STEP`.
+        (N, 15, 3) joint angles within the limits, multiples of `POSE_STEP`.
     """
     candidates = np.clip(candidates, POSE_LIMITS[..., 0], POSE_LIMITS[..., 1])
     thumb = np.zeros((1, 15, 1), bool)
     thumb[:, _THUMB_JOINTS] = True
     test = _CleanTest(model, axes)
-    fingers = _bisect(np.where(thumb, 0, candidates), ~thumb, test)
-    return _bisect(np.where(thumb, candidates, fingers), thumb, test)
+    with test.bar:
+        fingers = _bisect(np.where(thumb, 0, candidates), ~thumb, test)
+        return _bisect(np.where(thumb, candidates, fingers), thumb, test)
 
 
 class _CleanTest:
@@ -137,28 +144,36 @@ class _CleanTest:
         self.faces = right.faces
         bones = right.weights.argmax(1)[right.faces]  # (F, 3)
         self.digits = np.where(bones.max(1) > 0, (bones.max(1) - 1) // 3, -1)
+        self.bar = tqdm(desc="poses tested", unit=" poses")
 
     def __call__(self, angles: Floats) -> NDArray[np.bool_]:
         """Digits whose skin is pierced, the palm last: (N, 15, 3) to (N, 6)."""
         pierced = np.zeros((len(angles), 6), bool)
-        for start in tqdm(range(0, len(angles), _BATCH), desc="clean poses", leave=False):
-            for k, vertices in enumerate(self._pose(angles[start : start + _BATCH])):
-                pierced[start + k, self.digits[pierced_faces(vertices, self.faces)]] = True
+        for start in range(0, len(angles), _BATCH):
+            batch = slice(start, start + _BATCH)
+            pose = torch.from_numpy(rotations_from_angles(angles[batch], self.axes)).float()
+            for betas in _SHAPES:
+                for k, vertices in enumerate(self._vertices(pose, betas), start=start):
+                    if not pierced[k].any():
+                        pierced[k, self.digits[pierced_faces(vertices, self.faces)]] = True
+            self.bar.update(len(pose))
         return pierced
 
-    def _pose(self, angles: Floats) -> Floats:
-        pose = torch.from_numpy(rotations_from_angles(angles, self.axes)).float()
-        pose = torch.stack([pose, torch.eye(3).expand_as(pose)], dim=1)
-        flat = torch.eye(3).expand(len(pose), 2, 3, 3)
-        nothing = torch.zeros(len(pose), 2, 10)
-        state = HandState(flat, pose, nothing, nothing[..., :3])
+    def _vertices(self, pose: Tensor, betas: Tensor) -> Floats:
+        identity = torch.eye(3)
+        state = HandState(
+            global_orient=identity.expand(len(pose), NUM_SIDES, 3, 3),
+            hand_pose=torch.stack([pose, identity.expand_as(pose)], dim=1),
+            betas=betas.expand(len(pose), NUM_SIDES, -1),
+            transl=torch.zeros(len(pose), NUM_SIDES, 3),
+        )
         with torch.no_grad():
             return self.model(state).vertices[:, Side.RIGHT].numpy()
 
 
 def _bisect(wanted: Floats, joints: NDArray[np.bool_], test: _CleanTest) -> Floats:
     """Move only `joints` of the poses that pierce towards their open place."""
-    wanted = np.round(wanted / STEP) * STEP
+    wanted = np.round(wanted / POSE_STEP) * POSE_STEP
     pierced = test(wanted)
     bad = pierced.any(1)
     if not bad.any():
@@ -175,7 +190,7 @@ def _bisect(wanted: Floats, joints: NDArray[np.bool_], test: _CleanTest) -> Floa
     for _ in range(_HALVINGS):
         middle = (least + most) / 2
         trial = open_place + middle[:, None, None] * (target - open_place)
-        trial = np.round(trial / STEP) * STEP
+        trial = np.round(trial / POSE_STEP) * POSE_STEP
         fits = ~test(trial).any(1)
         good = np.where(fits[:, None, None], trial, good)
         least, most = np.where(fits, middle, least), np.where(fits, most, middle)

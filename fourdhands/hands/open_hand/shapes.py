@@ -71,16 +71,17 @@ def _radii(fingers: tuple[str, ...], changes: tuple[float, float, float, float])
 
 
 def _thickness(hand: HandMeasurements, amount: float) -> HandMeasurements:
-    thicker = _radii(MANO_FINGERS, (0.07, 0.07, 0.07, 0.07))(hand, amount)
-    return replace(thicker, palm_thickness=hand.palm_thickness * (1 + 0.10 * amount))
+    thicker = _radii(MANO_FINGERS, (0.05, 0.05, 0.05, 0.05))(hand, amount)
+    return replace(thicker, palm_thickness=hand.palm_thickness * (1 + 0.07 * amount))
 
 
 def _palm_breadth(hand: HandMeasurements, amount: float) -> HandMeasurements:
     return replace(hand, palm_breadth=hand.palm_breadth * (1 + 0.05 * amount))
 
 
-def _palm_length(hand: HandMeasurements, amount: float) -> HandMeasurements:
-    return replace(hand, palm_length=hand.palm_length * (1 + 0.035 * amount))
+def _fingers_against_palm(hand: HandMeasurements, amount: float) -> HandMeasurements:
+    longer = _lengths(dict.fromkeys(MANO_FINGERS, 0.045))(hand, amount)
+    return replace(longer, palm_length=hand.palm_length * (1 - 0.035 * amount))
 
 
 def _unchanged(hand: HandMeasurements, amount: float) -> HandMeasurements:
@@ -90,19 +91,19 @@ def _unchanged(hand: HandMeasurements, amount: float) -> HandMeasurements:
 SHAPE_FACTORS: Final = (
     ShapeFactor("size", "everything 5.5 % larger", _unchanged),
     ShapeFactor(
-        "finger length",
-        "thumb and fingers 4.5 % longer",
-        _lengths(dict.fromkeys(MANO_FINGERS, 0.045)),
+        "fingers against palm", "fingers 4.5 % longer, palm 3.5 % shorter", _fingers_against_palm
     ),
-    ShapeFactor("thickness", "fingers 7 % and palm 10 % thicker", _thickness),
-    ShapeFactor("palm breadth", "palm 5 % broader", _palm_breadth),
-    ShapeFactor("palm length", "palm 3.5 % longer", _palm_length),
     ShapeFactor("thumb length", "thumb 5 % longer", _lengths({"thumb": 0.05})),
-    ShapeFactor("little finger", "little finger 5 % longer", _lengths({"little": 0.05})),
+    ShapeFactor("palm breadth", "palm 5 % broader", _palm_breadth),
+    ShapeFactor("thickness", "fingers 5 % and palm 7 % thicker", _thickness),
     ShapeFactor(
         "index against ring",
         "index finger 3 % longer, ring finger 3 % shorter",
         _lengths({"index": 0.03, "ring": -0.03}),
+    ),
+    ShapeFactor("little finger", "little finger 5 % longer", _lengths({"little": 0.05})),
+    ShapeFactor(
+        "thumb thickness", "thumb 6 % thicker", _radii(("thumb",), (0.06, 0.06, 0.06, 0.06))
     ),
     ShapeFactor(
         "taper",
