@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
+from fourdhands import config
 from fourdhands.evaluation.pictures import COLUMNS, draw_frame
-from fourdhands.export.checkpoint import read_checkpoint
+from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.hands.mano import HandModel
 from fourdhands.rendering.overlay import grid
 from fourdhands.structures import ClipBatch
@@ -167,16 +168,18 @@ class Stopper(pl.Callback):
 
 
 class Checkpoints(pl.Callback):
-    """Writes `last.ckpt` at steps, before validations and at the end, `best.ckpt` by val MPJPE.
+    """Keeps the run's folder: `config.yaml`, and two checkpoints.
 
-    Instead of Lightning's ModelCheckpoint: the files have fixed names, are replaced atomically,
-    hold plain data only, say what they are, and do not remember the folder they were written to.
+    `last.ckpt` is written at steps, before validations and at the end; `best.ckpt` whenever the val
+    MPJPE is the lowest so far. Instead of Lightning's ModelCheckpoint: the files have fixed names,
+    are replaced atomically, hold plain data only, say what they are, and do not remember the folder
+    they were written to.
 
     Args:
-        folder: where they go.
+        folder: of the run.
         every_steps: steps between two `last.ckpt`.
         val_every_steps: steps between two validations.
-        description: stored under `fourdhands`.
+        description: stored in the checkpoints, see `export.checkpoint.describe`.
         stopper: asked whether to leave after saving.
     """
 
@@ -197,8 +200,11 @@ class Checkpoints(pl.Callback):
         self.best = float("inf")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on from the best of a run that is resumed."""
+        """Open the folder, and go on from the best of a run that is resumed."""
         self.saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            config.save(self.description["run"], self.folder / "config.yaml")
         if (self.folder / BEST).is_file():
             best = read_checkpoint(self.folder / BEST, mmap=True)
             self.best = best["callbacks"][self.state_key]["mpjpe_mm"]
@@ -211,7 +217,7 @@ class Checkpoints(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Say what the checkpoint is."""
-        checkpoint["fourdhands"] = dict(self.description)
+        checkpoint[KEY] = dict(self.description)
 
     def on_train_batch_end(
         self,
@@ -345,6 +351,11 @@ class ProgressBar(TQDMProgressBar):
         """Count from the start of the run."""
         total_idx = trainer.fit_loop.total_batch_idx
         super().on_train_batch_end(trainer, pl_module, outputs, batch, total_idx)
+
+    def on_exception(self, *_: Any) -> None:
+        """End the line, so that a message stands below it."""
+        if self._train_progress_bar is not None:
+            self._train_progress_bar.close()
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule

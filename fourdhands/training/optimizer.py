@@ -48,15 +48,8 @@ def build_schedule(config: OptimizerConfig, optimizer: AdamW, max_steps: int) ->
     """Linear rise over the warm-up, then linear decay that would reach 0 after the last step.
 
     A function of the step alone, so a resumed run continues it exactly.
-
-    Raises:
-        ValueError: the warm-up is as long as the run.
     """
-    if config.warmup_steps >= max_steps:
-        raise ValueError(
-            f"optimizer.warmup_steps is {config.warmup_steps}, but the run has only {max_steps} "
-            "steps (trainer.max_steps); warm up for fewer"
-        )
+    assert config.warmup_steps < max_steps
 
     def factor(step: int) -> float:
         rise = (step + 1) / (config.warmup_steps + 1)

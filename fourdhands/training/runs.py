@@ -72,6 +72,16 @@ class TrainerConfig:
     pictures: int = 4
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        counts = ("max_steps", "devices", "accumulate")
+        intervals = ("log_every_steps", "val_every_steps", "checkpoint_every_steps")
+        for name in (*counts, *intervals):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"trainer.{name} is {getattr(self, name)}, it has to be at least 1"
+                )
+
 
 @dataclass(frozen=True)
 class ReconstructionRun:
@@ -101,6 +111,16 @@ class ReconstructionRun:
     resume: Path | None = None
     initial_weights: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Check what concerns several parts."""
+        if self.optimizer.warmup_steps >= self.trainer.max_steps:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, but the run has only "
+                f"{self.trainer.max_steps} steps (trainer.max_steps); warm up for fewer"
+            )
+        if self.resume is not None and self.initial_weights is not None:
+            raise ValueError("resume and initial_weights exclude each other: give one of them")
+
 
 def train_reconstruction(run: ReconstructionRun) -> None:
     """Train a two-hand network from rendered or recorded clips.
@@ -126,10 +146,9 @@ def train_reconstruction(run: ReconstructionRun) -> None:
         seed=run.trainer.seed,
     )
     data = ClipDataModule(run.data, run.network.crop_size, hand_assets)
+    data.setup("fit")  # whatever is missing is said before anything is written
     stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
     trainer = build_trainer(run, hand_model, stopper, start_step)
-    run.out.mkdir(parents=True, exist_ok=True)
-    config.save(run, run.out / "config.yaml")
     try:
         with stopper.listening():
             trainer.fit(module, datamodule=data, ckpt_path=run.resume, weights_only=True)
@@ -209,8 +228,6 @@ def _check_start(run: ReconstructionRun) -> int:
                 "or choose another folder with --out"
             )
         return 0
-    if run.initial_weights is not None:
-        raise ValueError("resume and initial_weights exclude each other: give one of them")
     checkpoint = read_checkpoint(run.resume)
     require_same_network(checkpoint, config.to_dict(run.network), run.resume)
     if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
