@@ -24,8 +24,6 @@ Array = NDArray[np.float64]
 PRESS: Final = 0.0012  # metres; how deep skin gives way where hands touch
 FOREARM: Final = 0.22  # metres
 ATTEMPTS: Final = 6
-# (S, 3) from the wrist to the elbow of an unbent arm, in each hand's own frame
-ARM_AXES: Final = np.array([(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0)])
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,12 @@ class Placer:
                          for assets, faces in zip(model.assets, self._corners, strict=True)]  # fmt: skip
 
     def place(
-        self, rng: np.random.Generator, kind: SceneKind, vertices: Array, timeline: Timeline
+        self,
+        rng: np.random.Generator,
+        kind: SceneKind,
+        vertices: Array,
+        arms: Array,
+        timeline: Timeline,
     ) -> Placement:
         """Place two hands over a clip.
 
@@ -66,29 +69,25 @@ class Placer:
             rng: Source of randomness.
             kind: "single" places the hands like "apart"; one of them is left out later.
             vertices: (F, S, 778, 3) posed hands, each in its own frame with the wrist at the origin.
+            arms: (S, 3) direction from the wrist to the elbow in each hand's frame.
             timeline: When the hands move against each other.
         """
-        bodies = [self._with_arm(vertices[:, side], side) for side in Side]
+        bodies = [_with_arm(vertices[:, side], arms[side]) for side in Side]
         if kind == "close":
-            draft = self._draft_contact(rng, vertices[0], [body[0] for body in bodies])
+            draft = self._draft_contact(rng, vertices[0], arms, [body[0] for body in bodies])
         else:
             draft = _draft_free(rng)
         return self._slide(rng, kind, draft, bodies, timeline)
 
-    def _with_arm(self, vertices: Array, side: int) -> Array:
-        """Append the far end of a stretched forearm to (..., 778, 3) vertices."""
-        ring = vertices[..., list(WRIST_RING), :]
-        return np.concatenate((vertices, ring + FOREARM * ARM_AXES[side]), axis=-2)
-
     def _draft_contact(
-        self, rng: np.random.Generator, vertices: Array, bodies: list[Array]
+        self, rng: np.random.Generator, vertices: Array, arms: Array, bodies: list[Array]
     ) -> "_Draft":
         """Draw which places touch and from where, until hand meets hand and not a forearm."""
         for attempt in range(ATTEMPTS):
             anchors, normals = zip(
                 *(self._draw_anchor(rng, vertices[side], side) for side in Side), strict=True
             )
-            rotation = self._facing(rng, normals[Side.RIGHT], normals[Side.LEFT])
+            rotation = _facing(rng, normals, arms)
             approach = _unit(normals[Side.RIGHT] + rng.normal(0, 0.25, 3))
             draft = _Draft(rotation, approach, anchors[Side.RIGHT], anchors[Side.LEFT])
             contact = self._contact(draft, rotation, np.zeros(3), bodies)
@@ -106,16 +105,6 @@ class Placer:
         around = vertices[faces[(faces == vertex).any(axis=1)]]
         normal = np.cross(around[:, 1] - around[:, 0], around[:, 2] - around[:, 0]).sum(axis=0)
         return vertices[vertex], _unit(normal)
-
-    def _facing(self, rng: np.random.Generator, right: Array, left: Array) -> Rotation:
-        """Right from left hand frame: normals about opposite, arms at an angle people manage."""
-        meet = rotation_between(left, -right)
-        turns = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi, (8, 1)) * right) * meet
-        arms = turns.apply(ARM_AXES[Side.LEFT]) @ ARM_AXES[Side.RIGHT]
-        # arms of one person seldom point the same way or into each other's line
-        weight = np.exp(-(((np.arccos(np.clip(arms, -1, 1)) - 1.4) / 0.7) ** 2) / 2) + 1e-9
-        turn = turns[int(rng.choice(len(arms), p=weight / weight.sum()))]
-        return Rotation.from_rotvec(rng.normal(0, 0.25, 3)) * turn
 
     def _slide(
         self,
@@ -177,6 +166,18 @@ class _Draft:
         return offset - (offset @ self.approach) * self.approach
 
 
+def _facing(rng: np.random.Generator, normals: tuple[Array, Array], arms: Array) -> Rotation:
+    """Right from left hand frame: normals about opposite, arms at an angle that people manage."""
+    right, left = normals
+    meet = rotation_between(left, -right)
+    turns = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi, (8, 1)) * right) * meet
+    cosines = turns.apply(arms[Side.LEFT]) @ arms[Side.RIGHT]
+    # the arms of one person seldom run alongside or straight into each other
+    weight = np.exp(-(((np.arccos(np.clip(cosines, -1, 1)) - 1.4) / 0.7) ** 2) / 2) + 1e-9
+    turn = turns[int(rng.choice(len(cosines), p=weight / weight.sum()))]
+    return Rotation.from_rotvec(rng.normal(0, 0.25, 3)) * turn
+
+
 def _draft_free(rng: np.random.Generator) -> _Draft:
     centre = np.array((-0.09, 0, 0))  # about the middle of the right hand, from its wrist
     return _Draft(
@@ -189,7 +190,7 @@ def _gap_keys(rng: np.random.Generator, kind: SceneKind, count: int) -> Array:
     if kind == "crossing":
         return rng.uniform(0.003, 0.09, count)
     if kind == "close":
-        away = (rng.random(count) < 0.5) & (rng.random() < 0.25)
+        away = (rng.random(count) < 0.5) & (rng.random() < 0.15)
         return np.where(away, rng.uniform(0.005, 0.05, count), 0.0)
     start = rng.uniform(0.01, 0.16)
     return np.abs(start + np.cumsum(rng.normal(0, 0.03, count)))
@@ -226,6 +227,12 @@ def _regions(
         np.flatnonzero(weights[:, 1:].sum(axis=1) > 0.6),
         np.array(FINGERTIP_VERTICES),
     )
+
+
+def _with_arm(vertices: Array, arm: Array) -> Array:
+    """Append the elbow's end of a forearm to (..., 778, 3) vertices."""
+    ring = vertices[..., list(WRIST_RING), :]
+    return np.concatenate((vertices, ring + FOREARM * arm), axis=-2)
 
 
 def _with_forearm(closed_faces: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -21,13 +21,9 @@ from fourdhands.data.synthetic.camera import (
 )
 from fourdhands.data.synthetic.config import SceneConfig, SceneKind
 from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, tremor
-from fourdhands.data.synthetic.placement import ARM_AXES, Placement, Placer, rotation_between
-from fourdhands.hands.anatomy import (
-    JointAxes,
-    rotations_from_angles,
-    sample_hand_angles,
-    self_intersections,
-)
+from fourdhands.data.synthetic.placement import Placement, Placer, rotation_between
+from fourdhands.data.synthetic.piercing import PiercingTest
+from fourdhands.hands.anatomy import JointAxes, rotations_from_angles, sample_hand_angles
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import NUM_BETAS, NUM_SIDES, WRIST, Side
 from fourdhands.structures import HandGeometry, HandState
@@ -36,10 +32,11 @@ Array = NDArray[np.float64]
 
 HAND_LENGTH: Final = 0.19  # metres, wrist to middle fingertip
 CLEARANCE: Final = 0.12  # metres between the camera and the nearest part of a hand
+ARM_TO_SIGHT: Final = np.radians(40)  # least angle between a forearm and the line of sight
 FINGER_INTERVAL: Final = (0.3, 0.8)  # seconds between key poses
 HAND_INTERVAL: Final = (0.4, 1.0)
 CAMERA_INTERVAL: Final = (0.5, 1.5)
-FINGER_ATTEMPTS: Final = 3
+FINGER_ATTEMPTS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Stage:
         self.config = config
         self._model = model
         self._axes = [JointAxes.from_assets(assets) for assets in model.assets]
-        self._faces = model.faces.numpy()
+        self._pierces = [PiercingTest(assets) for assets in model.assets]
         self._placer = Placer(model)
 
     def scene(self, rng: np.random.Generator) -> Scene:
@@ -100,7 +97,8 @@ class Stage:
 
         fingers = self._fingers(rng, times, betas, present)
         timeline = Timeline.sample(rng, times, HAND_INTERVAL)
-        placement = self._placer.place(rng, kind, fingers.vertices, timeline)
+        arms = _draw_arms(rng)
+        placement = self._placer.place(rng, kind, fingers.vertices, arms, timeline)
         points = np.einsum("fsij,fsvj->fsvi", placement.rotation, fingers.vertices)
         points = (points + placement.wrist[:, :, None])[:, present]
         centre = points.mean(axis=(0, 1, 2))
@@ -118,7 +116,7 @@ class Stage:
         )
         with torch.inference_mode():
             geometry = self._model(hands)
-        elbows = np.einsum("fsij,sj->fsi", orientation, ARM_AXES)
+        elbows = _out_of_sight(np.einsum("fsij,sj->fsi", orientation, arms), wrist)
         return Scene(kind, present, hands, geometry, elbows, camera, times)
 
     def _fingers(
@@ -131,16 +129,20 @@ class Stage:
         """Move the fingers between clean key poses; where a move pierces, draw it again."""
         angles = np.empty((len(times), NUM_SIDES, 15, 3))
         todo = [side for side in Side]
-        for attempt in range(FINGER_ATTEMPTS + 1):
+        for attempt in range(FINGER_ATTEMPTS):
             for side in todo:
                 timeline = Timeline.sample(rng, times, FINGER_INTERVAL)
                 keys = sample_hand_angles(rng, timeline.num_keys)
-                if attempt == FINGER_ATTEMPTS:  # hold a clean pose
+                if attempt >= FINGER_ATTEMPTS // 2:  # hold one pose
                     keys = np.repeat(keys[:1], len(keys), axis=0)
                 angles[:, side] = timeline.interpolate(keys)
                 angles[:, side] += tremor(rng, times, 45, 0.006, 2.0).reshape(-1, 15, 3)
             fingers = self._pose(angles, betas)
-            todo = [side for side in todo if present[side] and self._pierces(fingers, side)]
+            todo = [
+                side
+                for side in todo
+                if present[side] and any(map(self._pierces[side], fingers.vertices[:, side]))
+            ]
             if not todo:
                 break
         return fingers
@@ -160,12 +162,6 @@ class Stage:
             geometry = self._model(rest)
         wrist = geometry.joints[..., WRIST, :].numpy().astype(np.float64)
         return _Fingers(rotations, geometry.vertices.numpy() - wrist[:, :, None], wrist[0])
-
-    def _pierces(self, fingers: _Fingers, side: Side) -> bool:
-        return any(
-            self_intersections(vertices, self._faces[side])
-            for vertices in fingers.vertices[:, side]
-        )
 
     def _film(
         self, rng: np.random.Generator, times: Array, turns: Array, points: Array
@@ -247,6 +243,24 @@ class Stage:
         steps = rng.normal(0, 0.05, (timeline.num_keys, 2)).cumsum(axis=0) * size
         keys = np.clip(low + spread * (high - low) + steps, low, high)
         return timeline.interpolate(keys)
+
+
+def _draw_arms(rng: np.random.Generator) -> Array:
+    """(S, 3) directions from wrist to elbow in the hands' own frames; the wrists are bent."""
+    bends = np.clip(rng.normal(0, (25, 10), (NUM_SIDES, 2)), (-60, -20), (60, 20))  # z, then y
+    right = Rotation.from_euler("zy", bends, degrees=True).apply((1.0, 0.0, 0.0))
+    right[Side.LEFT, 0] *= -1  # a left hand's frame is the mirror image of a right one's
+    return right
+
+
+def _out_of_sight(elbows: Array, wrists: Array) -> Array:
+    """Turn forearms (F, S, 3) away from the line of sight: nobody films along his own arm."""
+    sight = -wrists / np.linalg.norm(wrists, axis=-1, keepdims=True)
+    cosine = (elbows * sight).sum(axis=-1, keepdims=True)
+    across = elbows - cosine * sight
+    across /= np.linalg.norm(across, axis=-1, keepdims=True)
+    turned = np.cos(ARM_TO_SIGHT) * sight + np.sin(ARM_TO_SIGHT) * across
+    return np.where(cosine > np.cos(ARM_TO_SIGHT), turned, elbows)
 
 
 def _turns(
