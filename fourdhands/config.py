@@ -115,13 +115,18 @@ def _add_parameter(
     options: dict[str, Any] = {"type": hint, "help": description}
     if get_origin(hint) in (list, tuple):
         options |= {"type": get_args(hint)[0], "nargs": "+" if required else "*"}
+        if parameter.default == ():  # a flag given twice adds up
+            options |= {"action": "extend"}
     if hint is bool:
         options["action"] = argparse.BooleanOptionalAction
     if not required:
-        options["default"] = parameter.default
+        options["default"] = [] if parameter.default == () else parameter.default
     elif not by_position:
         options["required"] = True
-    parser.add_argument(parameter.name if by_position else f"--{parameter.name}", **options)
+    flag = f"--{parameter.name}"
+    # both spellings, as flags are known by: --focal-length, and --focal_length like yaml's keys
+    names = (parameter.name,) if by_position else dict.fromkeys((flag.replace("_", "-"), flag))
+    parser.add_argument(*names, **options)
 
 
 def _parse_args(

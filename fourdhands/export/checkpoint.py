@@ -20,7 +20,7 @@ KEY: Final = "fourdhands"
 NETWORK_PREFIX: Final = "network."
 
 _BROKEN = (
-    *(RuntimeError, pickle.UnpicklingError, EOFError, struct.error),
+    *(RuntimeError, EOFError, struct.error),
     *(ValueError, LookupError, TypeError, AttributeError),
 )
 """What torch raises for files that are not checkpoints; garbage may fail anywhere in the reader."""
@@ -55,6 +55,8 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:  # torch's own words would advise to execute the file
+        raise ValueError(f"{path}: not a readable checkpoint (not plain data)") from error
     except _BROKEN as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
