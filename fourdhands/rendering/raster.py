@@ -187,5 +187,5 @@ def _lights(lighting: Lighting, mesh: Mesh, shown: NDArray[np.uint8]) -> Lights:
         rotation=rotation,
         low=low,
         scale=scale,
-        softness=0.0015 + 0.25 * lighting.penumbra,
+        softness=0.0015 + 0.2 * lighting.penumbra,
     )

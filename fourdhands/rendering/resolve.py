@@ -56,28 +56,31 @@ def resolve(
     for y in range(top, bottom):
         for x in range(left, right):
             red = green = blue = 0.0
-            covered, largest, largest_near, label = 0, 0, 0.0, 0
+            covered, shaded, largest, largest_near, label = 0, 0, 0, 0.0, 0
             for row in range(y * size, (y + 1) * size):
                 for column in range(x * size, (x + 1) * size):
-                    if samples.nearness[row, column] <= 0.0 or covered >= samples_per_pixel:
+                    if samples.nearness[row, column] <= 0.0:
+                        continue
+                    covered += 1
+                    if shaded == samples_per_pixel:
                         continue
                     count, near = _sheet(row, column, y * size, x * size, size, mesh, samples)
                     if count == 0:
                         continue
                     r, g, b = shade(column, row, mesh, samples, view, lights, tables)
                     red, green, blue = red + count * r, green + count * g, blue + count * b
-                    covered += count
+                    shaded += count
                     if count > largest or (count == largest and near > largest_near):
                         largest, largest_near = count, near
                         label = mesh.instances[samples.ids[row, column]]
             if covered == 0:
                 continue
-            share = min(covered / samples_per_pixel, 1.0)
+            share = covered / samples_per_pixel
             coverage[y, x] = share
             if share >= 0.5:
                 instance[y, x] = label
                 depth[y, x] = 1.0 / largest_near
-            weight, rest = share / covered, 1.0 - share
+            weight, rest = share / shaded, 1.0 - share
             red = red * weight + rest * tables.linear[rgb[y, x, 0]]
             green = green * weight + rest * tables.linear[rgb[y, x, 1]]
             blue = blue * weight + rest * tables.linear[rgb[y, x, 2]]

@@ -18,7 +18,7 @@ from fourdhands.rendering.surface import Floats, Indices, Mesh
 GRAIN_CELLS = 32  # a power of two: the grain volume repeats after this many cells
 GRAIN_CELL = 0.0012  # metres
 OCCLUSION_RADIUS = 0.012  # metres
-SHADOW_OFFSET = 0.0015  # metres along the normal, and again along the light
+SHADOW_OFFSET = 0.001  # metres
 SRGB_STEPS = 4096
 
 
@@ -103,19 +103,34 @@ def _grain(volume: Floats, x: float, y: float, z: float) -> tuple[float, float, 
 
 
 @inlined
-def _contact(x: int, y: int, z: float, radius: float, samples: Samples, taps: Floats) -> float:
-    """How much of the near surroundings rises above a sample, 0 to 1."""
+def _contact(
+    x: int, y: int, z: float, radius: float, slope_x: float, slope_y: float,
+    samples: Samples, taps: Floats,
+) -> float:  # fmt: skip
+    """How much of the near surroundings rises above the tangent plane of a sample, 0 to 1.
+
+    Args:
+        x: Column of the sample.
+        y: Its row.
+        z: Its depth.
+        radius: Of the surroundings, in samples.
+        slope_x: Change of 1/z on the tangent plane per sample to the right.
+        slope_y: The same downwards.
+        samples: The visibility buffer.
+        taps: Where to look.
+    """
     height, width = samples.nearness.shape
     turn = (x * 7 + y * 13) & 15
     hidden = 0.0
     for tap in range(taps.shape[1]):
-        u, v = int(x + radius * taps[turn, tap, 0]), int(y + radius * taps[turn, tap, 1])
+        dx, dy = int(radius * taps[turn, tap, 0]), int(radius * taps[turn, tap, 1])
+        u, v = x + dx, y + dy
         if 0 <= u < width and 0 <= v < height:
             near = samples.nearness[v, u]
             if near > 0.0:
-                rise = (near * z - 1.0) * z  # z - 1 / near, nearly
-                # ramps in over 1 to 4 mm (a curved surface is no occluder of itself), and out
-                # again from 20 to 40 mm (nor is a finger far in front)
+                rise = ((near - slope_x * dx - slope_y * dy) * z - 1.0) * z
+                # ramps in over 1 to 4 mm, and out again from 20 to 40 mm: a finger far in front
+                # does not touch
                 hidden += min(max((rise - 0.001) * 333.0, 0.0), 1.0) * min(
                     max((0.04 - rise) * 50.0, 0.0), 1.0
                 )
@@ -213,6 +228,16 @@ def shade(
     nx = wa * n[a, 0] + wb * n[b, 0] + wc * n[c, 0]
     ny = wa * n[a, 1] + wb * n[b, 1] + wc * n[c, 1]
     nz = wa * n[a, 2] + wb * n[b, 2] + wc * n[c, 2]
+    scale = 1.0 / sqrt(nx * nx + ny * ny + nz * nz + 1e-20)
+    nx, ny, nz = nx * scale, ny * scale, nz * scale
+    px, py = (x - view.cx) / view.fx * z, (y - view.cy) / view.fy * z
+    # 1/z is affine on a plane: n . p = d with p = z (u, v, 1)
+    distance = min(nx * px + ny * py + nz * z, -0.05 * z)
+    contact = 1.0 - 0.75 * _contact(
+        x, y, z, OCCLUSION_RADIUS * view.fx / z,
+        nx / (view.fx * distance), ny / (view.fy * distance), samples, tables.taps,
+    )  # fmt: skip
+
     gloss = min(max(wa * mesh.gloss[a] + wb * mesh.gloss[b] + wc * mesh.gloss[c], 0.0), 1.0)
     tone = 1.0
     # grain finer than the samples would only be noise
@@ -227,16 +252,13 @@ def shade(
         )
         tone += bump * value
         nx, ny, nz = nx + bump * gx, ny + bump * gy, nz + bump * gz
-    scale = 1.0 / sqrt(nx * nx + ny * ny + nz * nz + 1e-20)
-    nx, ny, nz = nx * scale, ny * scale, nz * scale
+        scale = 1.0 / sqrt(nx * nx + ny * ny + nz * nz + 1e-20)
+        nx, ny, nz = nx * scale, ny * scale, nz * scale
 
-    px, py = (x - view.cx) / view.fx * z, (y - view.cy) / view.fy * z
     scale = 1.0 / sqrt(px * px + py * py + z * z)
     vx, vy, vz = -px * scale, -py * scale, -z * scale
     nv = max(nx * vx + ny * vy + nz * vz, 0.02)
 
-    contact = 1.0 - 0.7 * _contact(x, y, z, OCCLUSION_RADIUS * view.fx / z, samples, tables.taps)
-    # blocked light loses its red last: it has wandered through skin
     red = _ambient(nx, ny, nz, lights.ambient, 0) * contact
     green = _ambient(nx, ny, nz, lights.ambient, 1) * contact
     blue = _ambient(nx, ny, nz, lights.ambient, 2) * contact
@@ -251,9 +273,10 @@ def shade(
             continue
         lit = 1.0
         if light == 0:
-            lit = _lit(
-                px + nx * SHADOW_OFFSET, py + ny * SHADOW_OFFSET, z + nz * SHADOW_OFFSET, lights
-            )
+            # step off the surface by what the filter's texels rise on it, lest it shades itself
+            slope = sqrt(max(1.0 - nl * nl, 0.0))
+            off = SHADOW_OFFSET + 1.5 * slope / min(lights.scale[0], lights.scale[1])
+            lit = _lit(px + nx * off, py + ny * off, z + nz * off, lights)
         radiance = lights.radiance[light]
         leak = material[0] * (1.0 - lit)
         red += radiance[0] * max((nl + material[0]) / (1.0 + material[0]), 0.0) * (lit + leak * 0.2)
