@@ -1,18 +1,29 @@
-"""How hands look in a clip: skin, forearms, sleeves, and objects in front of them."""
+"""How hands look in a clip: skin, arms, sleeves, and objects in front of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
+from fourdhands.data.synthetic.motion import rotation_between
 from fourdhands.hands.mano import HandModel
+from fourdhands.rendering.primitives import revolved, sample_object
 from fourdhands.rendering.skin import Complexion, Skin, SkinModel
 from fourdhands.rendering.sleeve import Sleeve
-from fourdhands.rendering.surface import Surface
+from fourdhands.rendering.surface import Material, Surface
 from fourdhands.skeleton import NUM_SIDES, Side
 
+Array = NDArray[np.float64]
+
 OTHER_LABEL: Final = 3  # in masks: forearms, sleeves and occluders
+UPPER_ARM: Final = 0.30  # metres
+ELBOW_INSET: Final = 0.032  # metres from the end of the forearm's mesh to the middle of the elbow
+SLEEVE_CLOTH: Final = Material(
+    wrap=(0.05, 0.05, 0.05), roughness=0.85, reflectance=0.03, bump=0.22
+)
+NEAREST_OCCLUDER: Final = 0.12  # metres from the camera
 
 
 @dataclass(frozen=True)
@@ -20,12 +31,32 @@ class AppearanceConfig:
     """Skin, clothes and objects.
 
     Attributes:
-        sleeve_share: Share of clips with sleeves over the forearms.
+        sleeve_share: Share of clips with sleeves over the arms.
         occluder_share: Share of clips with an object in front of the hands.
     """
 
     sleeve_share: float = 0.55
     occluder_share: float = 0.2
+
+
+@dataclass(frozen=True)
+class Occluder:
+    """An object in front of the hands.
+
+    Attributes:
+        surface: About its own origin, turned as it will be seen.
+        start: (3,) metres, camera frame, in the first frame.
+        velocity: (3,) metres a second.
+    """
+
+    surface: Surface
+    start: Array
+    velocity: Array
+
+    def at(self, time: float) -> Surface:
+        """The object at a time of the clip."""
+        place = (self.start + time * self.velocity).astype(np.float32)
+        return replace(self.surface, vertices=self.surface.vertices + place)
 
 
 @dataclass(frozen=True)
@@ -35,10 +66,16 @@ class Look:
     Attributes:
         skins: Of the right and the left arm of one person.
         sleeve: Of both arms, or None for bare ones.
+        upper_arm: Of both sides, from the origin along +y.
+        shoulders: (S, 3) metres, camera frame: where the upper arms lead.
+        occluder: An object before the hands, or None.
     """
 
     skins: tuple[Skin, Skin]
     sleeve: Sleeve | None
+    upper_arm: Surface
+    shoulders: Array
+    occluder: Occluder | None
 
 
 class Wardrobe:
@@ -54,24 +91,48 @@ class Wardrobe:
         self.config = config
         self._skins = [SkinModel(assets, subdivisions) for assets in model.assets]
 
-    def choose(self, rng: np.random.Generator) -> Look:
-        """Draw the looks of a clip."""
+    def choose(
+        self,
+        rng: np.random.Generator,
+        vertices: NDArray[np.float32],
+        elbows: Array,
+        present: NDArray[np.bool_],
+    ) -> Look:
+        """Draw the looks of a clip.
+
+        Args:
+            rng: Source of randomness.
+            vertices: (F, S, 778, 3) camera frame.
+            elbows: (F, S, 3) direction from each wrist to its elbow.
+            present: (S,).
+        """
         person = Complexion.sample(rng)
         right, left = (skin.sample(rng, person) for skin in self._skins)
-        dressed = rng.random() < self.config.sleeve_share
-        return Look((right, left), Sleeve.sample(rng) if dressed else None)
+        sleeve = Sleeve.sample(rng) if rng.random() < self.config.sleeve_share else None
+        occluder = None
+        if rng.random() < self.config.occluder_share:
+            occluder = _draw_occluder(rng, vertices[:, present])
+        return Look(
+            skins=(right, left),
+            sleeve=sleeve,
+            upper_arm=_upper_arm(right, person, sleeve),
+            shoulders=_draw_shoulders(rng, vertices[0].mean(axis=1), elbows[0]),
+            occluder=occluder,
+        )
 
     def dress(
         self,
         look: Look,
+        time: float,
         vertices: NDArray[np.float32],
-        elbows: NDArray[np.floating],
+        elbows: Array,
         present: NDArray[np.bool_],
     ) -> tuple[list[Surface], list[int]]:
         """Surfaces of one frame, and the label of each in the mask.
 
         Args:
             look: Of the clip.
+            time: Seconds since the first frame.
             vertices: (S, 778, 3) camera frame.
             elbows: (S, 3) direction from each wrist to its elbow.
             present: (S,).
@@ -79,13 +140,64 @@ class Wardrobe:
         surfaces: list[Surface] = []
         labels: list[int] = []
         for side in (Side(k) for k in range(NUM_SIDES) if present[k]):
-            model = self._skins[side]
-            hand, forearm = model.surfaces(vertices[side], look.skins[side], elbows[side])
-            surfaces += [hand, forearm]
-            labels += [side + 1, OTHER_LABEL]
+            model, elbow = self._skins[side], elbows[side]
+            hand, forearm = model.surfaces(vertices[side], look.skins[side], elbow)
+            others = [forearm]
             if look.sleeve is not None:
-                surfaces.append(
-                    look.sleeve.surface(vertices[side], model.arm.ring, elbows[side])
-                )
-                labels.append(OTHER_LABEL)
+                others.append(look.sleeve.surface(vertices[side], model.arm.ring, elbow))
+            end = forearm.vertices[(forearm.vertices @ elbow).argmax()] - ELBOW_INSET * elbow
+            towards = look.shoulders[side] - end
+            others.append(_moved(look.upper_arm, end, towards / np.linalg.norm(towards)))
+            surfaces += [hand, *others]
+            labels += [side + 1] + len(others) * [OTHER_LABEL]
+        if look.occluder is not None:
+            surfaces.append(look.occluder.at(time))
+            labels.append(OTHER_LABEL)
         return surfaces, labels
+
+
+def _upper_arm(skin: Skin, person: Complexion, sleeve: Sleeve | None) -> Surface:
+    """A limb from the origin along +y, as bare or as dressed as the forearm."""
+    angle = np.linspace(0, np.pi / 2, 6)
+    cap = np.stack((np.sin(angle), -np.cos(angle)), axis=1)
+    cap[0, 0] = 0.0
+    profile = np.concatenate((0.040 * cap, [(0.047, 0.5 * UPPER_ARM), (0.05, UPPER_ARM)]))
+    profile = np.concatenate((profile, [(0.0, UPPER_ARM + 0.03)]))
+    if sleeve is None:
+        return revolved(profile, person.albedo, skin.material)
+    return revolved(profile * (1.08 + sleeve.ease / 0.04, 1.0), sleeve.colour, SLEEVE_CLOTH)
+
+
+def _draw_shoulders(rng: np.random.Generator, hands: Array, elbows: Array) -> Array:
+    """(S, 3) points that the upper arms lead to: out of the picture, on the arm's own side."""
+    ends = hands + 0.33 * elbows
+    outwards = ends * (1, 1, 0) + (0, 0.1, 0) + rng.normal(0, 0.05, ends.shape)
+    across = outwards - (outwards * elbows).sum(axis=1, keepdims=True) * elbows
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    bend = rng.uniform(np.radians(10), np.radians(80), (len(ends), 1))
+    return ends + UPPER_ARM * (np.cos(bend) * elbows + np.sin(bend) * across)
+
+
+def _draw_occluder(rng: np.random.Generator, hands: NDArray[np.float32]) -> Occluder | None:
+    """An object that hides part of the hands (F, N, 778, 3), or None where there is no room."""
+    thing = sample_object(rng)
+    turned = Rotation.random(random_state=rng).apply(thing.vertices)
+    nearest = float(hands[..., 2].min())
+    target = hands[len(hands) // 2, int(rng.integers(hands.shape[1])), int(rng.integers(778))]
+    depth = nearest * rng.uniform(0.6, 0.95)
+    # hide no more than a good part of a hand
+    turned *= min(1.0, rng.uniform(0.03, 0.07) * depth / nearest / np.ptp(turned, axis=0)[:2].min())
+    depth = min(depth, nearest - 0.005 - float(turned[:, 2].max()))
+    if depth + turned[:, 2].min() < NEAREST_OCCLUDER:
+        return None
+    return Occluder(
+        surface=replace(thing, vertices=turned.astype(np.float32)),
+        start=target / target[2] * depth,
+        velocity=rng.normal(0, 0.03, 3) * (1, 1, 0),
+    )
+
+
+def _moved(surface: Surface, origin: Array, direction: Array) -> Surface:
+    """The surface with its +y axis turned to a direction and its origin moved."""
+    turn = rotation_between(np.array((0.0, 1.0, 0.0)), direction)
+    return replace(surface, vertices=(turn.apply(surface.vertices) + origin).astype(np.float32))

@@ -78,8 +78,7 @@ def sample_intrinsics(
     focal_length = width / 2 / np.tan(angle / 2)
     centre = (np.array((width, height)) - 1) / 2 + rng.normal(0, config.principal_offset, 2) * width
     intrinsics = np.eye(3)
-    intrinsics[0, 0] = focal_length
-    intrinsics[1, 1] = focal_length * rng.uniform(0.99, 1.01)
+    intrinsics[0, 0] = intrinsics[1, 1] = focal_length
     intrinsics[:2, 2] = centre
     return intrinsics, wide
 

@@ -66,12 +66,12 @@ class ClipGenerator:
         self, rng: np.random.Generator, scene: Scene, joints_2d: NDArray[np.float32]
     ) -> tuple[list[bytes], list[Bytes], list[NDArray[np.float32]]]:
         """Render every frame: jpgs, masks and depth maps."""
-        look = self._wardrobe.choose(rng)
         room = self._backgrounds.sample_room(rng, scene.camera.position)
         light = Lighting.sample(rng)
         effects = CameraEffects.sample(rng, self.config.effects, self.config.image_size[0])
         velocity = _velocity(joints_2d[:, scene.present], scene.times)
         vertices = scene.geometry.vertices.numpy()
+        look = self._wardrobe.choose(rng, vertices, scene.elbows, scene.present)
         frames, masks, depths = [], [], []
         background = None
         for f in range(len(scene.times)):
@@ -81,7 +81,7 @@ class ClipGenerator:
                     self.config.image_size,
                 )  # fmt: skip
             surfaces, labels = self._wardrobe.dress(
-                look, vertices[f], scene.elbows[f], scene.present
+                look, scene.times[f], vertices[f], scene.elbows[f], scene.present
             )
             turned = _turn(light, scene.camera.rotation[f] @ scene.camera.rotation[0].T)
             picture = self._rasterizer.render(surfaces, scene.camera.intrinsics, turned, background)

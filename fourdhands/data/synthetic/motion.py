@@ -100,3 +100,14 @@ def tremor(
     phases = rng.uniform(0, 2 * np.pi, (3, channels))
     waves = np.sin(times[:, None, None] * rates + phases).sum(axis=1)
     return amplitude * np.sqrt(2 / 3) * waves
+
+
+def rotation_between(source: Array, target: Array) -> Rotation:
+    """The smallest rotation that takes one unit vector to another."""
+    axis = np.cross(source, target)
+    sine, cosine = np.linalg.norm(axis), source @ target
+    if sine < 1e-9:  # half a turn about anything perpendicular, or none
+        axis, sine = np.cross(source, np.eye(3)[np.abs(source).argmin()]), 1.0
+        axis /= np.linalg.norm(axis)
+        return Rotation.from_rotvec(axis * (0.0 if cosine > 0 else np.pi))
+    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, cosine))

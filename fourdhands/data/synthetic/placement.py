@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from fourdhands.data.synthetic.config import SceneKind
 from fourdhands.data.synthetic.contact import FirstContact, first_contact
-from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations
+from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, rotation_between
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import FINGERTIP_VERTICES, NUM_SIDES, WRIST_RING, Side
 
@@ -257,17 +257,6 @@ def _with_forearm(closed_faces: NDArray[np.int32]) -> NDArray[np.int32]:
     edges = {(a, b) for a, b in zip(ring.tolist(), ring[following].tolist(), strict=True)}
     forwards = any((int(cap[k]), int(cap[(k + 1) % 3])) in edges for k in range(3))
     return np.concatenate((closed_faces, prism if forwards else prism[:, ::-1])).astype(np.int32)
-
-
-def rotation_between(source: Array, target: Array) -> Rotation:
-    """The smallest rotation that takes one unit vector to another."""
-    axis = np.cross(source, target)
-    sine, cosine = np.linalg.norm(axis), source @ target
-    if sine < 1e-9:  # half a turn about anything perpendicular, or none
-        axis, sine = np.cross(source, np.eye(3)[np.abs(source).argmin()]), 1.0
-        axis /= np.linalg.norm(axis)
-        return Rotation.from_rotvec(axis * (0.0 if cosine > 0 else np.pi))
-    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, cosine))
 
 
 def _unit(vectors: Array) -> Array:

@@ -20,8 +20,8 @@ from fourdhands.data.synthetic.camera import (
     worn_path,
 )
 from fourdhands.data.synthetic.config import SceneConfig, SceneKind
-from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, tremor
-from fourdhands.data.synthetic.placement import Placement, Placer, rotation_between
+from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, rotation_between, tremor
+from fourdhands.data.synthetic.placement import Placement, Placer
 from fourdhands.data.synthetic.piercing import PiercingTest
 from fourdhands.hands.anatomy import JointAxes, rotations_from_angles, sample_hand_angles
 from fourdhands.hands.mano import HandModel
