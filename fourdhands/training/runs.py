@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,7 +134,7 @@ def train_reconstruction(run: ReconstructionRun) -> None:
     torch.manual_seed(run.trainer.seed)
     hand_assets = load_assets(run.mano)
     hand_model = HandModel(hand_assets)
-    network = TwoHandNetwork(run.network, hand_model.mean_pose)
+    network = TwoHandNetwork(_network_to_build(run), hand_model.mean_pose)
     if run.initial_weights is not None:
         weights = read_checkpoint(run.initial_weights)
         load_network_weights(network, weights, run.initial_weights)
@@ -203,6 +203,13 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(f"trainer: {error}") from error
+
+
+def _network_to_build(run: ReconstructionRun) -> NetworkConfig:
+    """Pretrained weights are not fetched where a checkpoint's will replace them."""
+    if run.resume is None and run.initial_weights is None:
+        return run.network
+    return replace(run.network, backbone=replace(run.network.backbone, pretrained=False))
 
 
 def _build_logger(run: ReconstructionRun, start_step: int) -> Logger:
