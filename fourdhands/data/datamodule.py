@@ -248,5 +248,8 @@ def _raise_errors(items: Iterable[StreamItem]) -> Iterator[ClipBatch]:
     """Raise the errors that workers hand over, as if they had happened here."""
     for item in items:
         if isinstance(item, Exception):
-            raise item
+            try:
+                raise item
+            finally:
+                del item  # or the error, its traceback and this frame would hold the workers
         yield item

@@ -352,7 +352,8 @@ def _check_names(clip: Clip) -> None:
 
 def _check_rotations(name: str, rotations: NDArray[np.float32]) -> None:
     """Refuse (..., 3, 3) that are not proper rotations."""
-    gram = rotations.swapaxes(-1, -2) @ rotations
+    bounded = (np.abs(rotations) <= 1 + ROTATION_TOLERANCE).all()  # before products overflow
+    gram = rotations.swapaxes(-1, -2) @ rotations if bounded else np.inf
     unit = np.abs(gram - np.eye(3, dtype=np.float32)) <= ROTATION_TOLERANCE
     if not (unit.all() and (np.linalg.det(rotations) > 0).all()):
         raise _MemberError(f"{name}.npy", "holds matrices that are not rotations")

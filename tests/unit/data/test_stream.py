@@ -1,0 +1,372 @@
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fourdhands.data.augment import AugmentConfig
+from fourdhands.data.collate import PADDING, StoredClip
+from fourdhands.data.datamodule import ClipDataModule, DataConfig, EvalLoader, TrainLoader
+from fourdhands.data.manifest import find_shards
+from fourdhands.data.schema import BadSampleError, Clip, encode_clip
+from fourdhands.data.stream import (
+    EvalStream,
+    TrainStream,
+    evaluation_windows,
+    mix,
+    read_lane,
+    shuffle,
+    training_windows,
+)
+from fourdhands.geometry.camera import project
+from fourdhands.geometry.crop import apply_affine, crop_from_image
+from fourdhands.skeleton import Side
+from fourdhands.structures import ClipBatch
+from tests.helpers.clips import random_clip, smooth_frames, write_set
+
+CROP_SIZE = (64, 48)
+LENGTHS = (1, 5, 7, 12, 3)  # frames of the clips of a shard
+AUGMENT = AugmentConfig(mirror=0.5, rotation=30, scale=0.2, shift=0.1, brightness=0.2, tint=0.1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three shards of five clips of different lengths, some with one hand only."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("shards")
+    sides = ((Side.RIGHT, Side.LEFT), (Side.LEFT,), (Side.RIGHT,))
+    shards = [
+        [
+            random_clip(rng, key=f"clip-{s}-{k}", num_frames=length, sides=sides[k % 3])
+            for k, length in enumerate(LENGTHS)
+        ]
+        for s in range(3)
+    ]
+    write_set(folder, shards)
+    return folder
+
+
+def module(folder: Path, **changes: object) -> ClipDataModule:
+    values: dict[str, object] = {
+        "train": (folder,),
+        "val": (folder,),
+        "test": (folder,),
+        "num_frames": 3,
+        "gap": 2,
+        "batch_size": 4,
+        "num_workers": 0,
+        "steps_per_epoch": 7,
+        "shuffle_buffer": 8,
+        "augment": AUGMENT,
+        **changes,
+    }
+    return ClipDataModule(DataConfig(**values), CROP_SIZE)
+
+
+def assert_same(first: ClipBatch, second: ClipBatch) -> None:
+    assert first.meta == second.meta
+    tensors = [asdict(replace(batch, meta=())) for batch in (first, second)]
+    torch.testing.assert_close(*tensors, rtol=0, atol=0)
+
+
+# ---- windows and the order -----------------------------------------------------------------------
+
+
+@given(length=st.integers(1, 60), num_frames=st.integers(1, 12), gap=st.integers(1, 9))
+def test_windows(length: int, num_frames: int, gap: int) -> None:
+    stored = StoredClip({"__key__": "clip", **{f"{k:03d}.jpg": b"" for k in range(length)}})
+    seen: list[int] = []
+    for window in evaluation_windows(stored, num_frames, gap):
+        assert 1 <= len(window.frames) <= num_frames
+        assert set(np.diff(window.frames)) <= {gap}
+        seen += window.frames
+    assert sorted(seen) == list(range(length))
+    windows = list(training_windows(stored, num_frames, gap, np.random.default_rng(0)))
+    assert windows
+    for window in windows:
+        frames = np.array(window.frames)
+        assert set(np.diff(frames)) <= {gap} and frames.min() >= 0 and frames.max() < length
+        # as many frames as fit
+        assert len(frames) == min(num_frames, (length - 1) // gap + 1)
+    if length >= num_frames * gap:
+        assert len(windows) == length // num_frames
+
+
+def test_training_windows_start_anywhere() -> None:
+    stored = StoredClip({"__key__": "clip", **{f"{k:03d}.jpg": b"" for k in range(6)}})
+    rng = np.random.default_rng(0)
+    starts = {w.frames[0] for _ in range(50) for w in training_windows(stored, 2, 3, rng)}
+    assert starts == {0, 1, 2}
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 7])
+def test_lanes_share_every_clip_once(folder: Path, lanes: int) -> None:
+    shards = find_shards(folder, folder).shards
+    keys = [stored.clip.key for lane in range(lanes) for stored in read_lane(shards, lane, lanes)]
+    assert sorted(keys) == sorted(f"clip-{s}-{k}" for s in range(3) for k in range(5))
+
+
+def test_shuffle_and_mix_keep_their_promises() -> None:
+    rng = np.random.default_rng(0)
+
+    def endless(label: str) -> Iterator[str]:
+        while True:
+            yield label
+
+    mixed = mix([endless("a"), endless("b")], [3.0, 1.0], rng)
+    counts = Counter(next(mixed) for _ in range(4000))
+    assert 0.72 < counts["a"] / 4000 < 0.78
+    shuffled = shuffle(iter(range(1000)), 50, rng)
+    first = [next(shuffled) for _ in range(500)]
+    assert len(set(first)) == 500 and max(first) < 550 and first != sorted(first)
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+def test_evaluation_sees_every_frame_once(folder: Path) -> None:
+    expected = Counter(
+        (f"clip-{s}-{k}", frame)
+        for s in range(3)
+        for k, length in enumerate(LENGTHS)
+        for frame in range(length)
+    )
+    sets = [find_shards(folder, folder)]
+    collate = module(folder)._collate
+    for world_size, workers in ((1, 0), (2, 0), (5, 0), (2, 2)):
+        seen: Counter[tuple[str, int]] = Counter()
+        for rank in range(world_size):
+            stream = EvalStream(
+                sets, collate, gap=2, batch_size=4, rank=rank, world_size=world_size
+            )
+            for batch in EvalLoader(stream, workers):
+                for meta, valid in zip(batch.meta, batch.frame_valid, strict=True):
+                    assert [frame != PADDING for frame in meta.frame_ids] == valid.tolist()
+                    seen.update((meta.key, frame) for frame in meta.frame_ids if frame != PADDING)
+        assert seen == expected
+
+
+def test_evaluation_is_the_same_each_time(folder: Path) -> None:
+    loader = module(folder, num_workers=2).test_dataloader()
+    for first, second in zip(loader, loader, strict=True):
+        assert_same(first, second)
+
+
+def test_labels_project_into_the_crops(folder: Path) -> None:
+    """Joints -> image -> crop is one path for every joint, augmented or not."""
+    data = module(folder)
+    for loader in (data.train_dataloader(), data.test_dataloader()):
+        for batch in loader:
+            labels = batch.labels
+            pixels = project(labels.joints, batch.camera.intrinsics[:, :, None])
+            difference = (pixels - labels.joints_2d)[labels.joints_2d_valid]
+            assert difference.abs().max() < 1e-2
+            in_crop = apply_affine(crop_from_image(batch.bbox, CROP_SIZE), labels.joints_2d)
+            inside = in_crop[batch.hand_visible].mean(1)  # a hand's joints surround its centre
+            limits = torch.tensor(CROP_SIZE[::-1])
+            assert ((inside > -0.2 * limits) & (inside < 1.2 * limits)).all()
+
+
+def test_absent_hands_and_padding(folder: Path) -> None:
+    for batch in module(folder).test_dataloader():
+        labels, width, height = batch.labels, 160, 120
+        there = batch.hand_present
+        assert not batch.crops[~there].any()
+        harmless = torch.tensor([(width - 1) / 2, (height - 1) / 2, width, height])
+        assert (batch.bbox[~there] == harmless).all()
+        assert not labels.hands_valid[~there].any() and not labels.joints_valid[~there].any()
+        assert not there[~batch.frame_valid].any()
+        assert batch.crops[there].flatten(1).any(1).all()
+        for b, meta in enumerate(batch.meta):
+            clip = int(meta.key[-1])
+            expected = [clip % 3 != 1, clip % 3 != 2]  # see `folder`
+            assert there[b, 0].tolist() == expected
+            times = torch.tensor(meta.frame_ids) / 30
+            torch.testing.assert_close(
+                batch.times[b][batch.frame_valid[b]], times[batch.frame_valid[b]]
+            )
+
+
+def test_left_crop_is_the_mirrored_image(tmp_path: Path) -> None:
+    clip = random_clip(np.random.default_rng(0), num_frames=1)
+    bbox = clip.bbox.copy()
+    bbox[:] = [79.5, 59.5, 96, 128]  # both crops show the same region, at one crop pixel a pixel
+    write_set(tmp_path, [[replace(clip, bbox=bbox)]])
+    data = ClipDataModule(
+        DataConfig(test=(tmp_path,), num_frames=1, num_workers=0, bbox_scale=1.0), (128, 96)
+    )
+    (batch,) = data.test_dataloader()
+    right, left = batch.crops[0, 0]
+    assert (right.int() - left.flip(-1).int()).abs().max() <= 1
+    image = cv2.imdecode(np.frombuffer(clip.frames[0], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    difference = right[:, 4:-4].int() - torch.from_numpy(image[:, 32:-32].copy()).permute(2, 0, 1)
+    assert difference.abs().max() <= 1
+
+
+def test_holistic_box_surrounds_both_hands(folder: Path) -> None:
+    separate = list(module(folder, bbox_scale=1.0).test_dataloader())
+    holistic = list(module(folder, bbox_scale=1.0, box="holistic").test_dataloader())
+    for one, both in zip(separate, holistic, strict=True):
+        assert torch.equal(one.hand_present, both.hand_present)
+        two_hands = both.hand_present.all(-1)
+        region = both.bbox[two_hands]
+        assert torch.equal(region[:, 0], region[:, 1])
+        inner = one.bbox[two_hands]
+        assert (inner[..., 2:] <= region[..., 2:]).any(-1).all()
+        tight = both.labels.joints_2d[two_hands]
+        half = region[..., None, 2:] / 2 + 1e-3
+        inside = (tight - region[..., None, :2]).abs() <= half
+        image = torch.tensor([160, 120])
+        off_image = (tight < -0.5) | (tight > image - 0.5)
+        assert (inside | off_image).all()
+
+
+# ---- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("workers", "stop"), [(0, 3), (2, 3), (2, 4), (2, 7)])
+def test_resume_to_the_bit(folder: Path, workers: int, stop: int) -> None:
+    data = module(folder, num_workers=workers)
+    loader = data.train_dataloader()
+    whole = [batch for _ in range(3) for batch in loader]  # three epochs of seven steps
+    assert len(whole) == 21 and whole[0].meta != whole[7].meta
+
+    first = module(folder, num_workers=workers)
+    start = iter(first.train_dataloader())
+    for k in range(stop):
+        assert_same(next(start), whole[k])
+    state = first.state_dict()
+
+    second = module(folder, num_workers=workers)
+    second.load_state_dict(state)
+    loader = second.train_dataloader()
+    rest = [*loader, *loader] if stop < 7 else [*loader]
+    assert len(rest) == 14 - stop
+    for k, batch in enumerate(rest, stop):
+        assert_same(batch, whole[k])
+
+
+def test_epoch_that_was_left_early_is_not_continued(folder: Path) -> None:
+    loader = module(folder).train_dataloader()
+    next(iter(loader))
+    assert len(list(loader)) == len(loader) == 7
+    assert loader.state_dict() == {"epoch": 1, "batch": 7}
+
+
+def test_skipping_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = module(folder).train_dataloader()
+    loader.load_state_dict({"epoch": 0, "batch": 6})
+    decoded: list[str] = []
+    decode = StoredClip.decode_frame
+
+    def spy(self: StoredClip, index: int) -> object:
+        decoded.append(self.clip.key)
+        return decode(self, index)
+
+    monkeypatch.setattr(StoredClip, "decode_frame", spy)
+    (batch,) = loader
+    assert len(decoded) == int(batch.hand_present.any(-1).sum())
+
+
+def test_seed_epoch_rank_and_worker_matter(folder: Path) -> None:
+    def first_batch(**changes: object) -> ClipBatch:
+        return next(iter(module(folder, **changes).train_dataloader()))
+
+    assert_same(first_batch(), first_batch())
+    assert first_batch(seed=1).meta != first_batch().meta
+    sets, collate = [find_shards(folder, folder)], module(folder)._collate
+    streams = [
+        TrainStream(
+            sets,
+            collate,
+            gap=2,
+            batch_size=4,
+            steps_per_epoch=7,
+            shuffle_buffer=4,
+            augment=AUGMENT,
+            seed=0,
+            rank=rank,
+            world_size=2,
+        )
+        for rank in range(2)
+    ]
+    keys = [{m.key for batch in TrainLoader(s, 0) for m in batch.meta} for s in streams]
+    assert keys[0] != keys[1]
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def broken_set(folder: Path, **changes: object) -> Path:
+    rng = np.random.default_rng(0)
+    clips: list[Clip] = [random_clip(rng, key=f"good-{k}", num_frames=3) for k in range(3)]
+    write_set(folder, [[*clips, replace(clips[0], key="bad", **changes)]])
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_jpg_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
+    frames = smooth_frames(np.random.default_rng(1), 3, (160, 120))
+    cut = (frames[0][: len(frames[0]) // 2], *frames[1:])
+    for name, bad, reason in (
+        ("cut", cut, "000.jpg: is a broken jpg"),
+        ("noise", (b"\xff\xd9", *frames[1:]), "000.jpg: is a broken jpg"),
+        ("size", smooth_frames(np.random.default_rng(1), 3, (80, 60)), "80 x 60 pixels"),
+    ):
+        data = module(broken_set(tmp_path / name, frames=bad), num_workers=workers)
+        for loader in (data.test_dataloader(), data.train_dataloader()):
+            message = refusal(loader)
+            assert f"{name}/set-000000.tar, sample bad" in message and reason in message
+            assert "\n" not in message
+
+
+def refusal(loader: TrainLoader | EvalLoader) -> str:
+    """The message; `pytest.raises` would hold on to the traceback and with it the workers."""
+    try:
+        list(loader)
+    except BadSampleError as error:
+        return str(error)
+    pytest.fail("the broken sample was not noticed")
+
+
+def test_shard_that_vanishes_or_shrinks_is_named(tmp_path: Path) -> None:
+    data = module(broken_set(tmp_path), num_workers=1)
+    (shard,) = find_shards(tmp_path, tmp_path).shards
+    loader = data.test_dataloader()
+    shard.write_bytes(shard.read_bytes()[:20000])
+    with pytest.raises(BadSampleError, match=r"set-000000\.tar: is cut off"):
+        list(loader)
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=r"set-000000\.tar is missing"):
+        list(loader)
+    with pytest.raises(FileNotFoundError, match=r"set-000000\.tar is missing|no shards"):
+        data.setup("test")
+
+
+def test_sample_without_frames_is_named() -> None:
+    sample = encode_clip(random_clip(np.random.default_rng(0), num_frames=1))
+    del sample["000.jpg"]
+    with pytest.raises(BadSampleError, match="0 for 1 frames"):
+        StoredClip(sample)
+
+
+def test_more_streams_than_clips(tmp_path: Path) -> None:
+    clip = random_clip(np.random.default_rng(0), num_frames=1)
+    write_set(tmp_path, [[clip]])
+    data = module(tmp_path, num_workers=2)
+    with pytest.raises(BadSampleError, match="too few clips for 2 streams"):
+        list(data.train_dataloader())
+
+
+def test_config_is_checked() -> None:
+    for name, value in (("gap", 0), ("num_frames", 0), ("seed", -1), ("bbox_scale", 0)):
+        with pytest.raises(ValueError, match=rf"data\.{name} is {value}"):
+            DataConfig(**{name: value})
+    with pytest.raises(ValueError, match=r"data\.test is empty"):
+        ClipDataModule(DataConfig(), CROP_SIZE).setup("test")
