@@ -8,11 +8,13 @@ from math import ceil, floor, sqrt
 from typing import Any, Final, TypeVar, cast
 
 import numba
+import numpy as np
 
 from fourdhands.rendering.surface import Bytes, Floats, Indices
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 NEAR = 0.01  # metres; a face with a vertex nearer than this is not drawn
+EDGE = 1e-9  # barycentric slack, so that a sample on an edge belongs to both faces, not to none
 
 
 # Kernels allocate nothing, so they do without numba's reference counts (`_nrt`), which cost more
@@ -110,9 +112,10 @@ def draw_faces(
     height, width = depth.shape
     for face in range(faces.shape[0]):
         a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
-        ax, ay, bx, by, cx, cy = (
-            points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1],
-        )  # fmt: skip
+        # in double precision: neighbours have to agree on the side of their common edge
+        ax, ay = np.float64(points[a, 0]), np.float64(points[a, 1])
+        bx, by = np.float64(points[b, 0]), np.float64(points[b, 1])
+        cx, cy = np.float64(points[c, 0]), np.float64(points[c, 1])
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         if area >= 0.0:
             continue
@@ -134,7 +137,7 @@ def draw_faces(
             wb = ((cx - left) * (ay - y) - (ax - left) * (cy - y)) * scale
             near = wa * na + wb * nb + (1.0 - wa - wb) * nc
             for x in range(left, right + 1):
-                if wa >= 0.0 and wb >= 0.0 and wa + wb <= 1.0 and near > depth[y, x]:
+                if wa >= -EDGE and wb >= -EDGE and wa + wb <= 1.0 + EDGE and near > depth[y, x]:
                     depth[y, x] = near
                     ids[y, x] = face
                 wa += step_a

@@ -5,19 +5,26 @@ from fourdhands.rendering.shading import SRGB_STEPS, Lights, Samples, Tables, Vi
 from fourdhands.rendering.surface import Bytes, Floats, Mesh
 
 SHEET = 0.004  # metres
+STEEPEST = 4.0  # depth over width of a pixel's piece of surface
 
 
 @inlined
-def _same_sheet(face: int, near: float, other: int, other_near: float, instances: Bytes) -> bool:
-    """Whether two samples of a pixel show one sheet: one surface, less than `SHEET` apart."""
-    return instances[face] == instances[other] and abs(near - other_near) < (
-        SHEET * near * other_near
+def _same_sheet(
+    face: int, near: float, other: int, other_near: float, instances: Bytes, width: float
+) -> bool:
+    """Whether two samples of a pixel show one sheet: one surface, next to each other in depth.
+
+    `width` is that of the pixel at a depth of 1.
+    """
+    gap = abs(near - other_near)  # of 1/z: the gap in z is gap / (near * other_near)
+    return instances[face] == instances[other] and gap < near * max(
+        SHEET * other_near, STEEPEST * width
     )
 
 
 @inlined
 def _sheet(
-    row: int, column: int, top: int, left: int, size: int, mesh: Mesh, samples: Samples
+    row: int, column: int, top: int, left: int, mesh: Mesh, samples: Samples, view: View
 ) -> tuple[int, float]:
     """A covered sample of the pixel whose samples start at (top, left), seen as a sheet's first.
 
@@ -26,11 +33,14 @@ def _sheet(
         is exact on planes, where 1/z is affine. (0, 0) if an earlier sample shows the sheet.
     """
     near, face = samples.nearness[row, column], samples.ids[row, column]
+    width = view.supersampling / view.fx
     count, total = 0, 0.0
-    for r in range(top, top + size):
-        for c in range(left, left + size):
+    for r in range(top, top + view.supersampling):
+        for c in range(left, left + view.supersampling):
             other = samples.nearness[r, c]
-            if other > 0.0 and _same_sheet(face, near, samples.ids[r, c], other, mesh.instances):
+            if other > 0.0 and _same_sheet(
+                face, near, samples.ids[r, c], other, mesh.instances, width
+            ):
                 if r < row or (r == row and c < column):
                     return 0, 0.0
                 count += 1
@@ -64,7 +74,7 @@ def resolve(
                     covered += 1
                     if shaded == samples_per_pixel:
                         continue
-                    count, near = _sheet(row, column, y * size, x * size, size, mesh, samples)
+                    count, near = _sheet(row, column, y * size, x * size, mesh, samples, view)
                     if count == 0:
                         continue
                     r, g, b = shade(column, row, mesh, samples, view, lights, tables)
