@@ -3,6 +3,7 @@
 The evaluation shows its best, median and worst frames; training shows validation frames alike.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -42,20 +43,26 @@ class Choice:
 
 
 def choose(scores: Scores, each: int) -> tuple[Choice, ...]:
-    """Pick the frames with the least, the median and the largest error, `each` of a kind."""
-    order = np.argsort(scores.sample_errors, kind="stable")
-    each = min(each, len(order) // 3 or 1)
-    middle = (len(order) - each) // 2
-    ranks = {
-        "best": order[:each],
-        "median": order[middle : middle + each],
-        "worst": order[::-1][:each],
+    """Pick the frames with the least, the median and the largest error.
+
+    Args:
+        scores: of the predictor to show.
+        each: how many of each kind, every one from another clip.
+    """
+    errors = scores.sample_errors
+    orders = {
+        "best": np.argsort(errors, kind="stable"),
+        "median": np.argsort(np.abs(errors - np.median(errors)), kind="stable"),
+        "worst": np.argsort(-errors, kind="stable"),
     }
-    return tuple(
-        Choice(scores.samples[k], rank, float(scores.sample_errors[k]))
-        for rank, indices in ranks.items()
-        for k in indices
-    )
+    chosen = []
+    for rank, order in orders.items():
+        first_of_clip: dict[str, int] = {}
+        for k in order.tolist():
+            first_of_clip.setdefault(scores.samples[k].clip, k)
+        for k in itertools.islice(first_of_clip.values(), each):
+            chosen.append(Choice(scores.samples[k], rank, float(errors[k])))
+    return tuple(chosen)
 
 
 @torch.inference_mode()
@@ -95,7 +102,7 @@ def draw_choices(
     cells, captions = [], []
     for choice in choices:
         cells += rows[choice.sample]
-        captions += [f"{choice.rank} {choice.error:.1f} mm; right", "predicted", "true"]
+        captions += [f"{choice.rank} {choice.error:.0f} mm, right", "predicted", "true"]
         captions += ["left", "predicted", "true", "side, predicted", "side, true"]
     return grid(cells, COLUMNS, captions)
 

@@ -3,44 +3,27 @@
 Figures of the model always stand beside those of the mean-pose predictor on the same data.
 """
 
-import hashlib
+import io
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Plot
+from numpy.typing import NDArray
 
 from fourdhands.evaluation.metrics import METRICS
+from fourdhands.evaluation.provenance import Provenance
 from fourdhands.evaluation.runner import RANKED_BY, Figure, Scores
 from fourdhands.skeleton import JOINT_NAMES
 
 FORMAT_VERSION = 1
 MODEL_COLOUR, MEAN_POSE_COLOUR = "#2f6fb5", "#b9b4ab"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What was evaluated on what.
-
-    Attributes:
-        checkpoint: file name; checkpoint_sha256: of its bytes.
-        config_sha256: of the checkpoint's run configuration, see `hash_of_plain_data`.
-        data: name of the data; data_sha256: of its shards.
-        version: of this program.
-    """
-
-    checkpoint: str
-    checkpoint_sha256: str
-    config_sha256: str
-    data: str
-    data_sha256: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -115,7 +98,9 @@ class EvalReport:
             f"{self.model.num_clips:,} clips, {len(self.model.samples):,} frames, "
             f"{len(self.model.hands):,} hands"
         )
-        return "\n".join((title, "", lines[0], "-" * len(lines[0]), *lines[1:]))
+        note = f"mean pose: from {self.provenance.mean_pose}"
+        rule = "-" * len(lines[0])
+        return "\n".join((title, "", lines[0], rule, *lines[1:], rule, note))
 
     def save_json(self, path: Path) -> None:
         """Write `to_plain`, at once."""
@@ -129,20 +114,15 @@ class EvalReport:
         hands, joints = plot.subplots(1, 2, width_ratios=(1, 1.4))
         _draw_distribution(hands, self)
         _draw_joints(joints, self)
-        temporary = path.with_name(f".{path.name}.partial")
-        plot.savefig(temporary, format="png")
-        os.replace(temporary, path)
+        file = io.BytesIO()
+        plot.savefig(file, format="png")
+        _replace(path, file.getvalue())
 
 
-def hash_of_plain_data(data: Mapping[str, Any]) -> str:
-    """sha256 of JSON values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def hash_of_file(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def save_image(image: NDArray[np.uint8], path: Path) -> None:
+    """Write an RGB image as PNG, whole or not at all."""
+    encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    _replace(path, encoded.tobytes())
 
 
 def _number(figure: Figure) -> str:

@@ -1,0 +1,194 @@
+"""What an evaluation is made of: `eval.py` comes in here.
+
+Checkpoint and data go in; a table, `metrics.json` and pictures come out.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from fourdhands import __version__, config
+from fourdhands.data.collate import Collate, CropConfig, Window
+from fourdhands.data.datamodule import ClipDataModule, DataConfig
+from fourdhands.data.manifest import ShardSet, find_shards
+from fourdhands.data.stream import read_lane
+from fourdhands.evaluation.baselines import (
+    MeanHand,
+    MeanPosePredictor,
+    estimate_mean_hand,
+    neutral_hand,
+)
+from fourdhands.evaluation.pictures import choose, draw_choices
+from fourdhands.evaluation.provenance import (
+    Provenance,
+    hash_of_file,
+    hash_of_plain_data,
+    hash_of_shards,
+)
+from fourdhands.evaluation.report import EvalReport, save_image
+from fourdhands.evaluation.runner import evaluate
+from fourdhands.export.checkpoint import KEY, read_checkpoint
+from fourdhands.export.predictor import Predictor, load_predictor
+from fourdhands.skeleton import JOINT_NAMES
+from fourdhands.structures import ClipBatch
+
+T = TypeVar("T")
+
+MEAN_POSE_CLIPS = 2000
+"""Training clips that the mean pose is estimated from, a frame of each."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a checkpoint is evaluated.
+
+    Attributes:
+        root: joint that root-relative errors and the vector between the hands refer to.
+        num_frames: frames a window; null for as in training.
+        gap: frames of the data from one frame of a window to the next; null for as in training.
+        batch_size: windows a batch.
+        num_workers: processes that decode.
+        data_root: folder that manifests' shard patterns are relative to; null for as in training.
+        mean_pose: manifests or folders whose labels the mean pose is estimated from; null for the
+            data that the checkpoint was trained on, or MANO's mean where those are not at hand.
+        device: where the network computes.
+        pictures: frames to draw of each kind: best, median, worst.
+    """
+
+    root: str = "wrist"
+    num_frames: int | None = None
+    gap: int | None = None
+    batch_size: int = 16
+    num_workers: int = 2
+    data_root: Path | None = None
+    mean_pose: tuple[Path, ...] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    pictures: int = 3
+
+    def __post_init__(self) -> None:
+        """Check what the type does not say."""
+        if self.root not in JOINT_NAMES:
+            raise ValueError(f"root is '{self.root}'; joints are {', '.join(JOINT_NAMES)}")
+        if self.pictures < 0:
+            raise ValueError(f"pictures is {self.pictures}, it may not be negative")
+
+
+def evaluate_checkpoint(
+    config: EvaluationConfig, *, checkpoint: Path, data: tuple[Path, ...], out: Path
+) -> None:
+    """Evaluate a checkpoint: a table beside the mean pose's figures, metrics.json and pictures.
+
+    Args:
+        config: How.
+        checkpoint: File that training has written.
+        data: Manifests, summaries or folders of shards to evaluate on.
+        out: Folder for metrics.json, errors.png and samples.png.
+
+    Raises:
+        ValueError: The configuration, the checkpoint or the data cannot be used.
+        FileNotFoundError: A file is missing.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: {out} is a file; name a folder")
+    predictor = load_predictor(checkpoint, _device(config.device))
+    run = read_checkpoint(checkpoint, mmap=True)[KEY]["run"]
+    data_config = _data_config(config, run, data, checkpoint)
+    loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
+    shards = [shard for one in loader.check("test") for shard in one.shards]
+    mean_hand, mean_pose_source = _mean_hand(config, data_config, predictor)
+    report = EvalReport(
+        **evaluate(
+            {"model": predictor, "mean_pose": MeanPosePredictor(mean_hand)},
+            loader.test_dataloader(),
+            predictor.hand_model,
+            root=JOINT_NAMES.index(config.root),
+            device=predictor.device,
+        ),
+        provenance=Provenance(
+            checkpoint=str(checkpoint),
+            checkpoint_sha256=hash_of_file(checkpoint),
+            config_sha256=hash_of_plain_data(run),
+            data=", ".join(map(str, data)),
+            data_sha256=hash_of_shards(shards),
+            mean_pose=mean_pose_source,
+            settings={
+                "root": config.root,
+                "num_frames": data_config.num_frames,
+                "gap": data_config.gap,
+            },
+            version=__version__,
+        ),
+    )
+    print(report.table())
+    out.mkdir(parents=True, exist_ok=True)
+    report.save_plots(out / "errors.png")
+    if choices := choose(report.model, config.pictures):
+        again = loader.test_dataloader()
+        sheet = draw_choices(choices, predictor, again, predictor.hand_model, predictor.device)
+        save_image(sheet, out / "samples.png")
+    report.save_json(out / "metrics.json")
+    print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but no CUDA device is there; say cpu or auto")
+    return name
+
+
+def _data_config(
+    wanted: EvaluationConfig, run: dict[str, Any], data: tuple[Path, ...], checkpoint: Path
+) -> DataConfig:
+    """The training's data configuration, turned to the data of this evaluation."""
+    trained = config.from_dict(DataConfig, run["data"], source=f"{checkpoint}: data")
+
+    def chosen(value: T | None, default: T) -> T:
+        return default if value is None else value
+
+    return replace(
+        trained,
+        test=data,
+        root=chosen(wanted.data_root, trained.root),
+        num_frames=chosen(wanted.num_frames, trained.num_frames),
+        gap=chosen(wanted.gap, trained.gap),
+        batch_size=wanted.batch_size,
+        num_workers=wanted.num_workers,
+    )
+
+
+def _mean_hand(
+    wanted: EvaluationConfig, data_config: DataConfig, predictor: Predictor
+) -> tuple[MeanHand, str]:
+    """The mean pose, and in words where it comes from."""
+    sources = data_config.train if wanted.mean_pose is None else wanted.mean_pose
+    try:
+        sets = [find_shards(source, data_config.root) for source in sources]
+    except FileNotFoundError:
+        if wanted.mean_pose is not None:
+            raise
+        sets = []
+    if not sets:
+        return neutral_hand(predictor.hand_model), "the hand model (no training data at hand)"
+    batches = _frames_of_many_clips(sets, predictor.crop)
+    mean = estimate_mean_hand(batches, predictor.hand_model)
+    return mean, f"the labels of {', '.join(map(str, sources))}"
+
+
+def _frames_of_many_clips(sets: Sequence[ShardSet], crop: CropConfig) -> Iterator[ClipBatch]:
+    """Middle frames of clips from all over the sets: frames of one clip are much alike."""
+    shards = [shard for one in sets for shard in one.shards]
+    each = -(-MEAN_POSE_CLIPS // len(shards))
+    windows = (
+        Window(stored, (stored.num_frames // 2,))
+        for shard in shards
+        for stored in itertools.islice(read_lane([shard], 0, 1), each)
+    )
+    collate = Collate(1, crop)
+    while batch := list(itertools.islice(windows, 64)):
+        yield collate(batch)
