@@ -9,6 +9,7 @@ import cv2
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fourdhands.data.augment import AugmentConfig, Augmenter
 from fourdhands.data.collate import BoxKind, Collate, CropConfig
@@ -118,6 +119,13 @@ class TrainLoader:
             self._batch += 1
             yield batch
 
+    def close(self) -> None:
+        """End the workers; left to the garbage collector, they can be slow to go."""
+        workers = self._loader._iterator
+        self._loader._iterator = None
+        if isinstance(workers, _MultiProcessingDataLoaderIter):
+            workers._shutdown_workers()
+
     def state_dict(self) -> dict[str, int]:
         """Epoch, and how many of its batches were handed out."""
         return {"epoch": self._epoch, "batch": self._batch}
@@ -173,6 +181,11 @@ class ClipDataModule(pl.LightningDataModule):
         """Look for what is missing before anything runs."""
         for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self.check(split)
+
+    def teardown(self, stage: str) -> None:
+        """End the training workers."""
+        if self._train_loader is not None:
+            self._train_loader.close()
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled, augmented, endless."""
