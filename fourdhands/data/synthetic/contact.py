@@ -73,10 +73,12 @@ def first_contact(
 
 def _basis(direction: Floats) -> Floats:
     """Image axes for `draw_faces`: right, down, and towards a viewer who looks along -direction."""
-    helper = np.eye(3)[np.abs(direction).argmin()]
-    across = np.cross(helper, direction)
+    k = int(np.abs(direction).argmin())
+    across = np.zeros(3)
+    across[k - 2], across[k - 1] = -direction[k - 1], direction[k - 2]  # axis k cross direction
     across /= np.linalg.norm(across)
-    return np.stack((across, -np.cross(direction, across), direction))
+    down = np.roll(across, -1) * np.roll(direction, -2) - np.roll(across, -2) * np.roll(direction, -1)
+    return np.stack((across, down, direction))
 
 
 def _height_field(

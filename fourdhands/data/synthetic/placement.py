@@ -90,7 +90,7 @@ class Placer:
             rotation = _facing(rng, normals, arms)
             approach = _unit(normals[Side.RIGHT] + rng.normal(0, 0.25, 3))
             draft = _Draft(rotation, approach, anchors[Side.RIGHT], anchors[Side.LEFT])
-            contact = self._contact(draft, rotation, np.zeros(3), bodies)
+            contact = self._contact(draft, rotation.as_matrix(), np.zeros(3), bodies)
             if contact is not None and self._between_hands(contact):
                 break
         return draft
@@ -125,20 +125,20 @@ class Placer:
         rotation = np.tile(np.eye(3), (frames, NUM_SIDES, 1, 1))
         wrist = np.zeros((frames, NUM_SIDES, 3))
         for frame in range(frames):
-            turn = Rotation.from_matrix(turns[frame])
-            contact = self._contact(draft, turn, drifts[frame], [body[frame] for body in bodies])
-            distance = contact.offset if contact is not None else 0.0
-            rotation[frame, Side.LEFT] = turns[frame]
-            wrist[frame, Side.LEFT] = (
-                draft.lateral(turn, drifts[frame])
-                + (distance + gaps[frame] - press) * draft.approach
+            contact = self._contact(
+                draft, turns[frame], drifts[frame], [body[frame] for body in bodies]
             )
+            lateral, distance = draft.meet(turns[frame], drifts[frame])
+            if contact is not None:
+                distance = contact.offset
+            rotation[frame, Side.LEFT] = turns[frame]
+            wrist[frame, Side.LEFT] = lateral + (distance + gaps[frame] - press) * draft.approach
         return Placement(rotation, wrist, draft.approach)
 
     def _contact(
-        self, draft: "_Draft", turn: Rotation, drift: Array, bodies: list[Array]
+        self, draft: "_Draft", turn: Array, drift: Array, bodies: list[Array]
     ) -> FirstContact | None:
-        left = turn.apply(bodies[Side.LEFT]) + draft.lateral(turn, drift)
+        left = bodies[Side.LEFT] @ turn.T + draft.meet(turn, drift)[0]
         return first_contact(
             bodies[Side.RIGHT],
             self._faces[Side.RIGHT],
@@ -160,10 +160,14 @@ class _Draft:
     right_anchor: Array  # (3,) point of the right hand, its own frame
     left_anchor: Array  # (3,) point of the left hand, its own frame
 
-    def lateral(self, turn: Rotation, drift: Array) -> Array:
-        """Wrist of the left hand that puts both anchors on one line along the approach."""
-        offset = self.right_anchor - turn.apply(self.left_anchor) + drift
-        return offset - (offset @ self.approach) * self.approach
+    def meet(self, turn: Array, drift: Array) -> tuple[Array, float]:
+        """Wrist (3,) of a left hand turned by (3, 3) that brings the anchors together.
+
+        Given as the part across the approach, and the distance along it.
+        """
+        offset = self.right_anchor - turn @ self.left_anchor + drift
+        along = float(offset @ self.approach)
+        return offset - along * self.approach, along
 
 
 def _facing(rng: np.random.Generator, normals: tuple[Array, Array], arms: Array) -> Rotation:

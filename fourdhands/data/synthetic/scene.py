@@ -36,7 +36,8 @@ ARM_TO_SIGHT: Final = np.radians(40)  # least angle between a forearm and the li
 FINGER_INTERVAL: Final = (0.3, 0.8)  # seconds between key poses
 HAND_INTERVAL: Final = (0.4, 1.0)
 CAMERA_INTERVAL: Final = (0.5, 1.5)
-FINGER_ATTEMPTS: Final = 10
+FINGER_CHOICES: Final = 3
+FINGER_ATTEMPTS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Fingers:
-    """Both hands with their wrists at the origin of their own frames."""
+    """A posed hand of one side with its wrist at the origin of its own frame."""
 
-    rotations: Array  # (F, S, 15, 3, 3)
-    vertices: Array  # (F, S, 778, 3)
-    rest_wrist: Array  # (S, 3) of the unposed mesh, in MANO's frame
+    rotations: Array  # (F, 15, 3, 3)
+    vertices: Array  # (F, 778, 3)
+    rest_wrist: Array  # (3,) of the unposed mesh, in MANO's frame
 
 
 class Stage:
@@ -95,24 +96,25 @@ class Stage:
             present[rng.integers(NUM_SIDES)] = False
         betas = np.clip(rng.normal(0, 0.9, NUM_BETAS), -2.2, 2.2).astype(np.float32)
 
-        fingers = self._fingers(rng, times, betas, present)
+        fingers = self._fingers(rng, times, betas)
+        vertices = np.stack([hand.vertices for hand in fingers], axis=1)
         timeline = Timeline.sample(rng, times, HAND_INTERVAL)
         arms = _draw_arms(rng)
-        placement = self._placer.place(rng, kind, fingers.vertices, arms, timeline)
-        points = np.einsum("fsij,fsvj->fsvi", placement.rotation, fingers.vertices)
+        placement = self._placer.place(rng, kind, vertices, arms, timeline)
+        points = vertices @ placement.rotation.swapaxes(-1, -2)
         points = (points + placement.wrist[:, :, None])[:, present]
         centre = points.mean(axis=(0, 1, 2))
         turns = _turns(rng, kind, placement, timeline)
-        seen = np.einsum("fij,fnj->fni", turns, points.reshape(len(times), -1, 3) - centre)
+        seen = (points.reshape(len(times), -1, 3) - centre) @ turns.swapaxes(-1, -2)
         camera, turns, middle = self._film(rng, times, turns, seen)
 
         wrist = np.einsum("fij,fsj->fsi", turns, placement.wrist - centre) + middle[:, None]
         orientation = np.einsum("fij,fsjk->fsik", turns, placement.rotation)
         hands = HandState(
             global_orient=_tensor(orientation),
-            hand_pose=_tensor(fingers.rotations),
+            hand_pose=_tensor(np.stack([hand.rotations for hand in fingers], axis=1)),
             betas=torch.from_numpy(betas).expand(len(times), NUM_SIDES, NUM_BETAS),
-            transl=_tensor(wrist - fingers.rest_wrist),
+            transl=_tensor(wrist - np.stack([hand.rest_wrist for hand in fingers])),
         )
         with torch.inference_mode():
             geometry = self._model(hands)
@@ -120,48 +122,51 @@ class Stage:
         return Scene(kind, present, hands, geometry, elbows, camera, times)
 
     def _fingers(
-        self,
-        rng: np.random.Generator,
-        times: Array,
-        betas: NDArray[np.float32],
-        present: NDArray[np.bool_],
-    ) -> _Fingers:
-        """Move the fingers between clean key poses; where a move pierces, draw it again."""
-        angles = np.empty((len(times), NUM_SIDES, 15, 3))
-        todo = [side for side in Side]
-        for attempt in range(FINGER_ATTEMPTS):
-            for side in todo:
-                timeline = Timeline.sample(rng, times, FINGER_INTERVAL)
-                keys = sample_hand_angles(rng, timeline.num_keys)
-                if attempt >= FINGER_ATTEMPTS // 2:  # hold one pose
-                    keys = np.repeat(keys[:1], len(keys), axis=0)
-                angles[:, side] = timeline.interpolate(keys)
-                angles[:, side] += tremor(rng, times, 45, 0.006, 2.0).reshape(-1, 15, 3)
-            fingers = self._pose(angles, betas)
-            todo = [
-                side
-                for side in todo
-                if present[side] and any(map(self._pierces[side], fingers.vertices[:, side]))
-            ]
-            if not todo:
-                break
-        return fingers
+        self, rng: np.random.Generator, times: Array, betas: NDArray[np.float32]
+    ) -> list[_Fingers]:
+        """Move the fingers of both hands between clean key poses, free of piercing on the way.
 
-    def _pose(self, angles: Array, betas: NDArray[np.float32]) -> _Fingers:
+        A few movements are posed at once, which costs little more than one, and each hand takes
+        the first clean one. Where none is, more are drawn, in the end of hands that hold still.
+        """
+        chosen: dict[Side, _Fingers] = {}
+        for attempt in range(FINGER_ATTEMPTS):
+            hold = attempt >= FINGER_ATTEMPTS // 2
+            angles = np.stack(
+                [_draw_fingers(rng, times, hold) for _ in range(FINGER_CHOICES * NUM_SIDES)]
+            )
+            drawn = self._pose(angles.reshape(FINGER_CHOICES, NUM_SIDES, -1, 15, 3), betas)
+            for side in Side:
+                for choice in (drawn[k][side] for k in range(FINGER_CHOICES)):
+                    if side not in chosen and not any(map(self._pierces[side], choice.vertices)):
+                        chosen[side] = choice
+            if len(chosen) == NUM_SIDES:
+                break
+        return [chosen.get(side, drawn[0][side]) for side in Side]
+
+    def _pose(self, angles: Array, betas: NDArray[np.float32]) -> list[list[_Fingers]]:
+        """Pose angles (C, S, F, 15, 3): C choices of both hands."""
         rotations = np.stack(
-            [rotations_from_angles(angles[:, side], self._axes[side]) for side in Side], axis=1
+            [rotations_from_angles(angles[:, side], self._axes[side]) for side in Side], axis=2
         )
-        frames = len(angles)
-        rest = HandState(
-            global_orient=torch.eye(3).expand(frames, NUM_SIDES, 3, 3),
+        leading = rotations.shape[:3]  # C, F, S
+        state = HandState(
+            global_orient=torch.eye(3).expand(*leading, 3, 3),
             hand_pose=_tensor(rotations),
-            betas=torch.from_numpy(betas).expand(frames, NUM_SIDES, NUM_BETAS),
-            transl=torch.zeros(frames, NUM_SIDES, 3),
+            betas=torch.from_numpy(betas).expand(*leading, NUM_BETAS),
+            transl=torch.zeros(*leading, 3),
         )
         with torch.inference_mode():
-            geometry = self._model(rest)
+            geometry = self._model(state)
         wrist = geometry.joints[..., WRIST, :].numpy().astype(np.float64)
-        return _Fingers(rotations, geometry.vertices.numpy() - wrist[:, :, None], wrist[0])
+        vertices = geometry.vertices.numpy() - wrist[..., None, :]
+        return [
+            [
+                _Fingers(rotations[k, :, side], vertices[k, :, side], wrist[k, 0, side])
+                for side in Side
+            ]
+            for k in range(leading[0])
+        ]
 
     def _film(
         self, rng: np.random.Generator, times: Array, turns: Array, points: Array
@@ -243,6 +248,14 @@ class Stage:
         steps = rng.normal(0, 0.05, (timeline.num_keys, 2)).cumsum(axis=0) * size
         keys = np.clip(low + spread * (high - low) + steps, low, high)
         return timeline.interpolate(keys)
+
+
+def _draw_fingers(rng: np.random.Generator, times: Array, hold: bool) -> Array:
+    """Joint angles (F, 15, 3) of a hand that moves from pose to pose, or holds one."""
+    timeline = Timeline.sample(rng, times, FINGER_INTERVAL)
+    keys = sample_hand_angles(rng, 1 if hold else timeline.num_keys)
+    angles = np.repeat(keys, len(times), axis=0) if hold else timeline.interpolate(keys)
+    return angles + tremor(rng, times, 45, 0.006, 2.0).reshape(-1, 15, 3)
 
 
 def _draw_arms(rng: np.random.Generator) -> Array:
