@@ -118,6 +118,11 @@ class ReconstructionRun:
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, but the run has only "
                 f"{self.trainer.max_steps} steps (trainer.max_steps); warm up for fewer"
             )
+        if self.data.steps_per_epoch % self.trainer.accumulate:
+            raise ValueError(
+                f"data.steps_per_epoch is {self.data.steps_per_epoch}, not a multiple of "
+                f"trainer.accumulate ({self.trainer.accumulate}): the last step would be smaller"
+            )
         if self.resume is not None and self.initial_weights is not None:
             raise ValueError("resume and initial_weights exclude each other: give one of them")
 
@@ -259,5 +264,6 @@ def _quieten() -> None:
         r".*`IterableDataset` has `__len__` defined",
         r".*The dirpath|.*Experiment logs directory",
         r".*module\(s\) in eval mode",
+        r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own affair with torch
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -232,6 +232,8 @@ def test_the_command_trains_and_ctrl_c_keeps_what_was_learnt(folder, finished):
         (["--data.train", "[]"], "data.train is empty"),
         (["--mano", "{nowhere}"], "nowhere"),
         (["--optimizer.warmup_steps", "50"], "warmup_steps is 50"),
+        (["--trainer.accumulate", "2"], "steps_per_epoch is 7, not a multiple of"),
+        (["--trainer.max_steps", "0"], "trainer.max_steps is 0, it has to be at least 1"),
         (["--trainer.accelerator", "gpu"], "trainer: "),
     ],
 )
