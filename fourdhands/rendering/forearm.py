@@ -196,21 +196,20 @@ class ArmMesh:
 
 
 def tube_faces(rows: ArrayLike, end: int) -> NDArray[np.int64]:
-    """Faces of a tube over rows of vertices (k, p), closed by a fan over its `end` vertex.
+    """Faces of a tube over rows of vertices (k, p), p even, closed by a fan over its `end` vertex.
 
     They look outward if the rows follow each other away from a hand whose `wrist_ring` gave the
-    order within a row.
+    order within a row. Diagonals alternate, so that a row run through backwards, as a left hand's
+    is, gives the mirror image.
     """
-    table = np.asarray(rows, np.int64)
-    near, far = table[:-1], table[1:]
-    near_next, far_next = np.roll(near, -1, axis=1), np.roll(far, -1, axis=1)
-    last, last_next = table[-1], np.roll(table[-1], -1)
-    parts = [
-        np.stack([near_next, near, far], axis=-1).reshape(-1, 3),
-        np.stack([near_next, far, far_next], axis=-1).reshape(-1, 3),
-        np.stack([last_next, last, np.full_like(last, end)], axis=-1),
-    ]
-    return np.concatenate(parts)
+    near, far = np.asarray(rows, np.int64)[:-1], np.asarray(rows, np.int64)[1:]
+    quads = np.stack([near, np.roll(near, -1, axis=1), np.roll(far, -1, axis=1), far], axis=-1)
+    even, odd = quads[:, 0::2].reshape(-1, 4), quads[:, 1::2].reshape(-1, 4)
+    last = far[-1]
+    fan = np.stack([np.roll(last, -1), last, np.full_like(last, end)], axis=-1)
+    return np.concatenate(
+        [even[:, [1, 0, 3]], even[:, [1, 3, 2]], odd[:, [0, 3, 2]], odd[:, [1, 0, 2]], fan]
+    )
 
 
 def _smoothstep(x: ArrayLike) -> Points:

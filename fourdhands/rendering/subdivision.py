@@ -14,9 +14,10 @@ class LoopSubdivision:
     """Loop's scheme on a manifold triangle mesh, with its rules for open boundaries.
 
     An inner edge's new vertex is 3/8 of its ends and 1/8 of the two opposite vertices; an inner
-    vertex of degree d keeps 1 - d * beta and takes beta of each neighbour, beta = 3 / (8 d) (3/16
-    for d = 3). Boundary edges and vertices follow the cubic B-spline of the boundary alone, so two
-    meshes that share a boundary curve still meet after subdivision.
+    vertex of degree d keeps 1 - d * beta and takes beta of each neighbour, where
+    beta = (5/8 - (3/8 + cos(2 pi / d) / 4)^2) / d. Boundary edges and vertices follow the cubic
+    B-spline of the boundary alone, so two meshes that share a boundary curve still meet after
+    subdivision.
 
     Smoothing shrinks: fingertips would end 1 to 2 mm before the vertices of the labels. So the
     vertices are first pushed out by what smoothing A takes from them, v + (v - A v), which leaves
@@ -76,7 +77,8 @@ def _loop_step(faces: Indices, num_vertices: int) -> tuple[sparse.csr_array, Ind
     on_border = np.zeros(num_vertices, bool)
     on_border[edges[border]] = True
     degree = np.bincount(edges.ravel(), minlength=num_vertices)
-    beta = np.where(degree == 3, 3 / 16, 3 / (8 * np.maximum(degree, 1)))
+    valence = np.maximum(degree, 1)
+    beta = (5 / 8 - (3 / 8 + np.cos(2 * np.pi / valence) / 4) ** 2) / valence
     old = np.arange(num_vertices)
     entries.append((old, old, np.where(on_border, 3 / 4, 1 - degree * beta)))
     for vertex, neighbour in (edges.T, edges[:, ::-1].T):
