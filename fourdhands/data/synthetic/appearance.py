@@ -1,5 +1,6 @@
 """How hands look in a clip: skin, arms, sleeves, and objects in front of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,17 +9,19 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from fourdhands.data.synthetic.motion import rotation_between
+from fourdhands.data.synthetic.scene import Scene
 from fourdhands.hands.mano import HandModel
 from fourdhands.rendering.primitives import revolved, sample_object
 from fourdhands.rendering.skin import Complexion, Skin, SkinModel
 from fourdhands.rendering.sleeve import Sleeve
 from fourdhands.rendering.surface import Material, Surface
-from fourdhands.skeleton import NUM_SIDES, Side
+from fourdhands.skeleton import Side
 
 Array = NDArray[np.float64]
 
 OTHER_LABEL: Final = 3  # in masks: forearms, sleeves and occluders
-UPPER_ARM: Final = 0.30  # metres
+FOREARM: Final = 0.26  # metres
+UPPER_ARM: Final = 0.30
 ELBOW_INSET: Final = 0.032  # metres from the end of the forearm's mesh to the middle of the elbow
 SLEEVE_CLOTH: Final = Material(
     wrap=(0.05, 0.05, 0.05), roughness=0.85, reflectance=0.03, bump=0.22
@@ -65,14 +68,15 @@ class Look:
 
     Attributes:
         skins: Of the right and the left arm of one person.
-        sleeve: Of both arms, or None for bare ones.
+        sleeves: Of the present hands with bare arms left out, each in its hand's frame, wrist at
+            the origin.
         upper_arm: Of both sides, from the origin along +y.
         shoulders: (S, 3) metres, camera frame: where the upper arms lead.
         occluder: An object before the hands, or None.
     """
 
     skins: tuple[Skin, Skin]
-    sleeve: Sleeve | None
+    sleeves: Mapping[Side, Surface]
     upper_arm: Surface
     shoulders: Array
     occluder: Occluder | None
@@ -91,69 +95,58 @@ class Wardrobe:
         self.config = config
         self._skins = [SkinModel(assets, subdivisions) for assets in model.assets]
 
-    def choose(
-        self,
-        rng: np.random.Generator,
-        vertices: NDArray[np.float32],
-        elbows: Array,
-        present: NDArray[np.bool_],
-    ) -> Look:
-        """Draw the looks of a clip.
-
-        Args:
-            rng: Source of randomness.
-            vertices: (F, S, 778, 3) camera frame.
-            elbows: (F, S, 3) direction from each wrist to its elbow.
-            present: (S,).
-        """
+    def choose(self, rng: np.random.Generator, scene: Scene) -> Look:
+        """Draw the looks of a clip."""
         person = Complexion.sample(rng)
         right, left = (skin.sample(rng, person) for skin in self._skins)
         sleeve = Sleeve.sample(rng) if rng.random() < self.config.sleeve_share else None
-        occluder = None
-        if rng.random() < self.config.occluder_share:
-            occluder = _draw_occluder(rng, vertices[:, present])
+        occluded = rng.random() < self.config.occluder_share
         return Look(
             skins=(right, left),
-            sleeve=sleeve,
+            sleeves={} if sleeve is None else self._tailor(sleeve, scene),
             upper_arm=_upper_arm(right, person, sleeve),
-            shoulders=_draw_shoulders(rng, vertices[0].mean(axis=1), elbows[0]),
-            occluder=occluder,
+            shoulders=_draw_shoulders(rng, scene.wrists[0] + FOREARM * scene.elbows[0], scene.elbows[0]),
+            occluder=_draw_occluder(rng, scene.vertices[:, scene.present]) if occluded else None,
         )
 
-    def dress(
-        self,
-        look: Look,
-        time: float,
-        vertices: NDArray[np.float32],
-        elbows: Array,
-        present: NDArray[np.bool_],
-    ) -> tuple[list[Surface], list[int]]:
-        """Surfaces of one frame, and the label of each in the mask.
-
-        Args:
-            look: Of the clip.
-            time: Seconds since the first frame.
-            vertices: (S, 778, 3) camera frame.
-            elbows: (S, 3) direction from each wrist to its elbow.
-            present: (S,).
-        """
+    def dress(self, look: Look, scene: Scene, frame: int) -> tuple[list[Surface], list[int]]:
+        """Surfaces of one frame, and the label of each in the mask."""
         surfaces: list[Surface] = []
         labels: list[int] = []
-        for side in (Side(k) for k in range(NUM_SIDES) if present[k]):
-            model, elbow = self._skins[side], elbows[side]
-            hand, forearm = model.surfaces(vertices[side], look.skins[side], elbow)
+        for side in scene.sides:
+            elbow = scene.elbows[frame, side]
+            hand, forearm = self._skins[side].surfaces(
+                scene.vertices[frame, side], look.skins[side], elbow
+            )
             others = [forearm]
-            if look.sleeve is not None:
-                others.append(look.sleeve.surface(vertices[side], model.arm.ring, elbow))
+            if side in look.sleeves:
+                others.append(
+                    _moved(
+                        look.sleeves[side],
+                        scene.orientation[frame, side],
+                        scene.wrists[frame, side],
+                    )
+                )
             end = forearm.vertices[(forearm.vertices @ elbow).argmax()] - ELBOW_INSET * elbow
             towards = look.shoulders[side] - end
-            others.append(_moved(look.upper_arm, end, towards / np.linalg.norm(towards)))
+            turn = rotation_between(np.array((0.0, 1.0, 0.0)), towards / np.linalg.norm(towards))
+            others.append(_moved(look.upper_arm, turn.as_matrix(), end))
             surfaces += [hand, *others]
             labels += [side + 1] + len(others) * [OTHER_LABEL]
         if look.occluder is not None:
-            surfaces.append(look.occluder.at(time))
+            surfaces.append(look.occluder.at(scene.times[frame]))
             labels.append(OTHER_LABEL)
         return surfaces, labels
+
+    def _tailor(self, sleeve: Sleeve, scene: Scene) -> dict[Side, Surface]:
+        """Sleeves in the frames of their hands: they follow the wrist as rigidly as the forearm."""
+        sleeves = {}
+        for side in scene.sides:
+            ring = self._skins[side].arm.ring
+            worn = sleeve.surface(scene.vertices[0, side], ring, scene.elbows[0, side])
+            own = (worn.vertices - scene.wrists[0, side]) @ scene.orientation[0, side]
+            sleeves[side] = replace(worn, vertices=own)
+        return sleeves
 
 
 def _upper_arm(skin: Skin, person: Complexion, sleeve: Sleeve | None) -> Surface:
@@ -168,9 +161,8 @@ def _upper_arm(skin: Skin, person: Complexion, sleeve: Sleeve | None) -> Surface
     return revolved(profile * (1.08 + sleeve.ease / 0.04, 1.0), sleeve.colour, SLEEVE_CLOTH)
 
 
-def _draw_shoulders(rng: np.random.Generator, hands: Array, elbows: Array) -> Array:
+def _draw_shoulders(rng: np.random.Generator, ends: Array, elbows: Array) -> Array:
     """(S, 3) points that the upper arms lead to: out of the picture, on the arm's own side."""
-    ends = hands + 0.33 * elbows
     outwards = ends * (1, 1, 0) + (0, 0.1, 0) + rng.normal(0, 0.05, ends.shape)
     across = outwards - (outwards * elbows).sum(axis=1, keepdims=True) * elbows
     across /= np.linalg.norm(across, axis=1, keepdims=True)
@@ -197,7 +189,7 @@ def _draw_occluder(rng: np.random.Generator, hands: NDArray[np.float32]) -> Occl
     )
 
 
-def _moved(surface: Surface, origin: Array, direction: Array) -> Surface:
-    """The surface with its +y axis turned to a direction and its origin moved."""
-    turn = rotation_between(np.array((0.0, 1.0, 0.0)), direction)
-    return replace(surface, vertices=(turn.apply(surface.vertices) + origin).astype(np.float32))
+def _moved(surface: Surface, rotation: NDArray[np.floating], origin: Array) -> Surface:
+    """The surface turned about its own origin, which is then moved."""
+    vertices = surface.vertices @ rotation.T.astype(np.float32) + origin.astype(np.float32)
+    return replace(surface, vertices=vertices)

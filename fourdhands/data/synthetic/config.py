@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -10,9 +9,8 @@ from fourdhands.data.synthetic.appearance import AppearanceConfig
 from fourdhands.data.synthetic.background import BackgroundConfig
 from fourdhands.data.synthetic.camera import CameraConfig
 from fourdhands.data.synthetic.effects import EffectsConfig
+from fourdhands.data.synthetic.placement import SCENE_KINDS, SceneKind
 
-SceneKind = Literal["single", "apart", "close", "crossing"]
-SCENE_KINDS: Final[tuple[SceneKind, ...]] = get_args(SceneKind)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from fourdhands.data.synthetic.appearance import Wardrobe
 from fourdhands.data.synthetic.background import Backgrounds
 from fourdhands.data.synthetic.config import SceneConfig
 from fourdhands.data.synthetic.effects import CameraEffects, EffectsRack
-from fourdhands.data.synthetic.scene import Scene, Stage
+from fourdhands.data.synthetic.scene import Scene
+from fourdhands.data.synthetic.stage import Stage
 from fourdhands.geometry.camera import project
 from fourdhands.geometry.crop import bbox_around
 from fourdhands.hands.assets import load_assets
@@ -70,8 +71,7 @@ class ClipGenerator:
         light = Lighting.sample(rng)
         effects = CameraEffects.sample(rng, self.config.effects, self.config.image_size[0])
         velocity = _velocity(joints_2d[:, scene.present], scene.times)
-        vertices = scene.geometry.vertices.numpy()
-        look = self._wardrobe.choose(rng, vertices, scene.elbows, scene.present)
+        look = self._wardrobe.choose(rng, scene)
         frames, masks, depths = [], [], []
         background = None
         for f in range(len(scene.times)):
@@ -80,9 +80,7 @@ class ClipGenerator:
                     room, scene.camera.intrinsics, scene.camera.cam_from_world[f],
                     self.config.image_size,
                 )  # fmt: skip
-            surfaces, labels = self._wardrobe.dress(
-                look, scene.times[f], vertices[f], scene.elbows[f], scene.present
-            )
+            surfaces, labels = self._wardrobe.dress(look, scene, f)
             turned = _turn(light, scene.camera.rotation[f] @ scene.camera.rotation[0].T)
             picture = self._rasterizer.render(surfaces, scene.camera.intrinsics, turned, background)
             image = self._effects.apply(rng, effects, picture.rgb, velocity[f], picture.coverage)

@@ -6,13 +6,12 @@ that they do not pass through anything either.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from fourdhands.data.synthetic.config import SceneKind
 from fourdhands.data.synthetic.contact import FirstContact, first_contact
 from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, rotation_between
 from fourdhands.hands.mano import HandModel
@@ -20,6 +19,9 @@ from fourdhands.skeleton import FINGERTIP_VERTICES, NUM_SIDES, WRIST_RING, Side
 
 Array = NDArray[np.float64]
 
+
+SceneKind = Literal["single", "apart", "close", "crossing"]
+SCENE_KINDS: Final[tuple[SceneKind, ...]] = get_args(SceneKind)
 
 PRESS: Final = 0.0012  # metres; how deep skin gives way where hands touch
 FOREARM: Final = 0.22  # metres
