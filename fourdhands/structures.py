@@ -178,9 +178,12 @@ class Predictions(TensorStruct):
     Attributes:
         hands: both hands in the camera frame (true left and right).
         crop_camera: (B, T, S, 3) weak perspective (s, t_x, t_y) of each (mirrored) crop.
+        rotations_6d: (B, T, S, 16, 6) rotations as each (mirrored) crop shows them, wrist first,
+            before they are made orthonormal; what the pose loss compares.
         upsilon: (B, T, 3) left wrist minus right wrist, metres, camera frame.
     """
 
     hands: HandState
     crop_camera: Tensor
+    rotations_6d: Tensor
     upsilon: Tensor

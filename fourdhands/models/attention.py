@@ -96,11 +96,13 @@ class QueryDecoder(nn.Module):
         num_heads: int,
         head_dim: int,
         mlp_dim: int,
+        final_norm: bool,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             DecoderLayer(dim, context_dim, num_heads, head_dim, mlp_dim) for _ in range(depth)
         )
+        self.norm = nn.LayerNorm(dim) if final_norm else nn.Identity()
 
     def forward(
         self,
@@ -113,4 +115,4 @@ class QueryDecoder(nn.Module):
         """(N, Q, dim) and (N, K, context_dim) to (N, Q, dim); masks and phase as in `Attention`."""
         for layer in self.layers:
             query = layer(query, context, self_mask, context_mask, phase)
-        return query
+        return self.norm(query)

@@ -14,11 +14,13 @@ class HandParameters(NamedTuple):
 
     Attributes:
         rotations: (..., 16, 3, 3), wrist first.
+        rotations_6d: (..., 16, 6) the same before they are made orthonormal.
         betas: (..., 10).
         crop_camera: (..., 3) s, t_x, t_y.
     """
 
     rotations: Tensor
+    rotations_6d: Tensor
     betas: Tensor
     crop_camera: Tensor
 
@@ -60,8 +62,10 @@ class ManoHead(nn.Module):
         """(..., D) to parameters."""
         hidden = self.trunk(feature)
         offsets = self.pose(hidden).unflatten(-1, (NUM_MANO_JOINTS, 6)).float()
+        rotations_6d = self.mean_rotations + offsets
         return HandParameters(
-            rotations=matrix_from_6d(self.mean_rotations + offsets),
+            rotations=matrix_from_6d(rotations_6d),
+            rotations_6d=rotations_6d,
             betas=self.shape(feature).float(),
             crop_camera=self.mean_camera + self.camera_units * self.camera(hidden).float(),
         )

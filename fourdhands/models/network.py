@@ -109,6 +109,7 @@ class TwoHandNetwork(nn.Module):
         return Predictions(
             hands=hands_in_camera_frame(parameters, bbox, camera),
             crop_camera=parameters.crop_camera,
+            rotations_6d=parameters.rotations_6d,
             upsilon=self.upsilon_head(fused),
         )
 

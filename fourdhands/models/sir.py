@@ -27,6 +27,7 @@ class SpatialConfig:
         decoder_heads: its heads, of head_dim each.
         head_dim: width of a decoder head.
         mlp_dim: width of the decoder's MLP.
+        final_norm: whether the decoder ends in a norm; learning from scratch needs it.
         cross_hand: whether a hand's tokens see the other hand's (4DHands table 5: Cross).
     """
 
@@ -37,6 +38,7 @@ class SpatialConfig:
     decoder_heads: int = 4
     head_dim: int = 64
     mlp_dim: int = 512
+    final_norm: bool = True
     cross_hand: bool = True
 
 
@@ -49,12 +51,14 @@ class TemporalConfig:
         num_heads: its heads, of head_dim each.
         head_dim: width of a head.
         mlp_dim: width of its MLP.
+        final_norm: whether it ends in a norm; learning from scratch needs it.
     """
 
     depth: int = 1
     num_heads: int = 4
     head_dim: int = 64
     mlp_dim: int = 512
+    final_norm: bool = True
 
 
 class SpatialFusion(nn.Module):
@@ -75,6 +79,7 @@ class SpatialFusion(nn.Module):
             num_heads=config.decoder_heads,
             head_dim=config.head_dim,
             mlp_dim=config.mlp_dim,
+            final_norm=config.final_norm,
         )
 
     def forward(self, tokens: Tensor, hand_visible: Tensor) -> Tensor:
@@ -115,6 +120,7 @@ class TemporalFusion(nn.Module):
             num_heads=config.num_heads,
             head_dim=config.head_dim,
             mlp_dim=config.mlp_dim,
+            final_norm=config.final_norm,
         )
         periods = torch.logspace(math.log10(0.1), math.log10(20.0), config.head_dim // 2)
         self.register_buffer("angular_frequency", 2 * math.pi / periods, persistent=False)

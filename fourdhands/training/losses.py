@@ -2,7 +2,10 @@
 
 Every term is a mean over the hands, or frames with both hands, that have the label, so its size
 does not depend on how many there are. Metres for 3D; crop units (fractions of the crop's longer
-side) for 2D; rotations are compared as matrices, which unlike axis-angle have no seam at pi.
+side) for 2D. Rotations are compared in 6D before they are made orthonormal: that is linear in the
+head's output, so an uncertain network may answer with a short vector, the mean of what it holds
+possible. Comparing matrices after Gram-Schmidt forbids this, and from scratch hardly learns: on
+rendered crops the wrist's error after the same 300 steps was 122 degrees against 78.
 """
 
 from collections.abc import Callable
@@ -12,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from fourdhands.geometry.camera import project
-from fourdhands.geometry.crop import apply_affine, crop_from_image
+from fourdhands.geometry.crop import apply_affine, crop_from_image, side_mirrored
+from fourdhands.geometry.rotation import mirror_rotation, sixd_from_matrix
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import WRIST, Side
 from fourdhands.structures import (
@@ -33,7 +37,7 @@ class LossConfig:
     """Weights of the terms; a term of weight 0 is not computed.
 
     Attributes:
-        rotations: the 16 rotation matrices (eq. 6, theta).
+        rotations: the 16 rotations (eq. 6, theta).
         betas: the shape (eq. 6, beta).
         joints_3d: root-relative joints (eq. 7).
         vertices_3d: root-relative vertices (eq. 7).
@@ -179,11 +183,12 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def rotations_term(c: Comparison) -> Tensor:
-    """Eq. 6, theta: squared difference of the rotation matrices."""
-    wrist = c.predictions.hands.global_orient - c.labels.hands.global_orient
-    fingers = c.predictions.hands.hand_pose - c.labels.hands.hand_pose
-    squared = wrist.square().sum((-2, -1)) + fingers.square().sum((-3, -2, -1))
-    return weighted_mean(squared, c.hand_weight)
+    """Eq. 6, theta: squared difference in 6D, in the frame of each crop (the left one mirrored)."""
+    hands = c.labels.hands
+    true = torch.cat((hands.global_orient[..., None, :, :], hands.hand_pose), -3)
+    is_left = side_mirrored(true)[:, None, None, None]
+    true = sixd_from_matrix(torch.where(is_left, mirror_rotation(true), true))
+    return weighted_mean((c.predictions.rotations_6d - true).square().sum((-2, -1)), c.hand_weight)
 
 
 def betas_term(c: Comparison) -> Tensor:

@@ -55,6 +55,7 @@ def tensors(predictions: Predictions) -> dict[str, Tensor]:
         "betas": hands.betas,
         "transl": hands.transl,
         "crop_camera": predictions.crop_camera,
+        "rotations_6d": predictions.rotations_6d,
         "upsilon": predictions.upsilon,
     }
 
@@ -80,6 +81,7 @@ def test_mirroring_the_frame_and_swapping_sides_mirrors_and_swaps_everything(
     expected = Predictions(
         hands=swap_sides(straight.hands),
         crop_camera=straight.crop_camera[:, :, [1, 0]],
+        rotations_6d=straight.rotations_6d[:, :, [1, 0]],
         upsilon=-mirror_points(straight.upsilon),
     )
     assert_same(mirrored, expected)

@@ -20,8 +20,9 @@ VIT_H = NetworkConfig(
         decoder_heads=8,
         head_dim=64,
         mlp_dim=1024,
+        final_norm=False,
     ),
-    temporal=TemporalConfig(depth=6, num_heads=16, head_dim=64, mlp_dim=1024),
+    temporal=TemporalConfig(depth=6, num_heads=16, head_dim=64, mlp_dim=1024, final_norm=False),
 )
 
 

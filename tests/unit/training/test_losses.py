@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fourdhands.geometry.rotation import mirror_hands
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import ClipBatch, HandState, Predictions, left_from_right_root
 from fourdhands.training.losses import (
@@ -33,13 +34,30 @@ def perfect(batch: ClipBatch) -> Predictions:
     return Predictions(
         hands=batch.labels.hands,
         crop_camera=torch.zeros(*lead, 3),
+        rotations_6d=crop_rotations_6d(batch.labels.hands),
         upsilon=left_from_right_root(batch.labels.joints),
     )
 
 
+def crop_rotations_6d(hands: HandState) -> Tensor:
+    """6D rotations as crops show them, side by side in a readable way."""
+    sides = []
+    for side in range(2):
+        hand = hands if side == 0 else mirror_hands(hands)
+        wrist = hand.global_orient[..., side, None, :, :]
+        sides.append(torch.cat((wrist, hand.hand_pose[..., side, :, :, :]), -3))
+    matrices = torch.stack(sides, -4)
+    return torch.cat((matrices[..., :, 0], matrices[..., :, 1]), -1)
+
+
 def wrong(batch: ClipBatch, seed: int = 5) -> Predictions:
     hands = random_hands(*batch.frame_valid.shape, generator=torch.Generator().manual_seed(seed))
-    return replace(perfect(batch), hands=hands, upsilon=torch.rand(*batch.frame_valid.shape, 3))
+    return replace(
+        perfect(batch),
+        hands=hands,
+        rotations_6d=crop_rotations_6d(hands),
+        upsilon=torch.rand(*batch.frame_valid.shape, 3),
+    )
 
 
 def pair_loop(right: Tensor, left: Tensor, close: Tensor) -> float:
@@ -155,7 +173,8 @@ def test_only_labelled_hands_and_joints_count(hand_model: HandModel) -> None:
     spoiled = replace(
         predictions,
         upsilon=predictions.upsilon * 7,
-        hands=predictions.hands.map(lambda t: _spoil_left(t)),
+        hands=predictions.hands.map(_spoil_left),
+        rotations_6d=_spoil_left(predictions.rotations_6d),
     )
     loss = ReconstructionLoss(LossConfig(), hand_model)
     first, second = loss(predictions, batch).terms, loss(spoiled, batch).terms
@@ -209,9 +228,11 @@ def test_gradients_reach_every_prediction(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
     start = wrong(batch)
     leaves = [start.hands.global_orient, start.hands.hand_pose, start.hands.betas]
-    leaves += [start.hands.transl, start.upsilon]
+    leaves += [start.hands.transl, start.upsilon, start.rotations_6d]
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
-    predictions = replace(start, hands=HandState(*leaves[:4]), upsilon=leaves[4])
+    predictions = replace(
+        start, hands=HandState(*leaves[:4]), upsilon=leaves[4], rotations_6d=leaves[5]
+    )
     ReconstructionLoss(LossConfig(), hand_model)(predictions, batch).total.backward()
     for leaf in leaves:
         assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.abs().max() > 0
