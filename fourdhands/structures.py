@@ -37,6 +37,10 @@ class TensorStruct:
         """Copy to `device`."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Self:
+        """Copy to page-locked memory, from where `to` can copy in the background."""
+        return self.map(Tensor.pin_memory)
+
     def detach(self) -> Self:
         """Cut every tensor from the autograd graph."""
         return self.map(Tensor.detach)
