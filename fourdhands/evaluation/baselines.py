@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fourdhands.geometry.camera import weak_perspective_from_transl
 from fourdhands.geometry.crop import side_mirrored
-from fourdhands.geometry.rotation import mirror_points, mirror_rotation
+from fourdhands.geometry.rotation import mirror_points, mirror_rotation, sixd_from_matrix
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.heads import HandParameters, ManoHead
 from fourdhands.models.network import hands_in_camera_frame
@@ -59,15 +59,17 @@ class MeanPosePredictor:
     def __call__(self, batch: ClipBatch) -> Predictions:
         """Put the mean hand into every box of every frame."""
         mean = self.mean.to(batch.bbox.device)
-        hands = (*batch.bbox.shape[:-1],)  # (B, T, S)
+        hands = batch.bbox.shape[:-1]  # (B, T, S)
         parameters = HandParameters(
-            rotations=mean.rotations.expand(*hands, *mean.rotations.shape),
+            rotations=mean.rotations.expand(*hands, -1, -1, -1),
+            rotations_6d=sixd_from_matrix(mean.rotations).expand(*hands, -1, -1),
             betas=mean.betas.expand(*hands, -1),
             crop_camera=mean.crop_camera.expand(*hands, -1),
         )
         return Predictions(
             hands=hands_in_camera_frame(parameters, batch.bbox, batch.camera),
             crop_camera=parameters.crop_camera,
+            rotations_6d=parameters.rotations_6d,
             upsilon=mean.upsilon.expand(*hands[:-1], -1),
         )
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from fourdhands.evaluation.runner import Sample, Scores
 from fourdhands.geometry.camera import crop_intrinsics
@@ -23,8 +24,13 @@ from fourdhands.structures import ClipBatch, HandGeometry, Predictions, left_fro
 Image = NDArray[np.uint8]
 
 CELL_HEIGHT = 192
-COLUMNS = 8
-"""Crop, prediction, truth of the right hand; of the left hand; side view predicted and true."""
+CAPTIONS = (
+    *("right", "predicted", "true"),
+    *("left", "predicted", "true"),
+    *("side, predicted", "side, true"),
+)
+"""Of the cells of one frame (see `draw_frame`)."""
+COLUMNS = len(CAPTIONS)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def draw_choices(
     """
     rows: dict[Sample, list[Image]] = {}
     wanted = {choice.sample for choice in choices}
-    for batch in batches:
+    for batch in tqdm(batches, desc="pictures", unit=" batches"):
         found = [
             (clip, frame, sample)
             for clip, meta in enumerate(batch.meta)
@@ -102,8 +108,7 @@ def draw_choices(
     cells, captions = [], []
     for choice in choices:
         cells += rows[choice.sample]
-        captions += [f"{choice.rank} {choice.error:.0f} mm, right", "predicted", "true"]
-        captions += ["left", "predicted", "true", "side, predicted", "side, true"]
+        captions += [f"{choice.rank} {choice.error:.0f} mm, {CAPTIONS[0]}", *CAPTIONS[1:]]
     return grid(cells, COLUMNS, captions)
 
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fourdhands.data.shards import SetSummary
+from fourdhands.data.shards import SetSummary, ShardEntry
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,27 @@ def hash_of_plain_data(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def hash_of_shards(shards: Iterable[Path]) -> str:
+def hash_of_shards(shards: Collection[Path]) -> str:
     """sha256 of the lines `sha256  name` of all shards, as `sha256sum *.tar | sha256sum` prints it.
 
     The shards' own hashes come from the summary that their writer left beside them, where there is
     one: reading large sets through takes hours.
     """
-    recorded: dict[Path, str] = {}
-    lines = []
-    for shard in shards:
-        summary = shard.with_name(f"{shard.name.rsplit('-', 1)[0]}.json")
-        if shard not in recorded and summary.is_file():
-            entries = SetSummary.load(summary).shards
-            recorded |= {shard.with_name(entry.file): entry.sha256 for entry in entries}
-        lines.append(f"{recorded.get(shard) or hash_of_file(shard)}  {shard.name}\n")
+    recorded = recorded_entries(shards)
+    hashes = {
+        shard: recorded[shard].sha256 if shard in recorded else hash_of_file(shard)
+        for shard in shards
+    }
+    lines = [f"{digest}  {shard.name}\n" for shard, digest in hashes.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def recorded_entries(shards: Collection[Path]) -> dict[Path, ShardEntry]:
+    """What the summaries beside shards say of them; nothing of shards without a summary."""
+    summaries = {shard.with_name(f"{shard.name.rsplit('-', 1)[0]}.json") for shard in shards}
+    return {
+        summary.with_name(entry.file): entry
+        for summary in summaries
+        if summary.is_file()
+        for entry in SetSummary.load(summary).shards
+    }

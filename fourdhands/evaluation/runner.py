@@ -107,6 +107,7 @@ def evaluate(
     *,
     root: int = WRIST,
     device: torch.device | str = "cpu",
+    num_frames: int | None = None,
 ) -> dict[str, Scores]:
     """Score predictors on the same batches.
 
@@ -116,6 +117,7 @@ def evaluate(
         hand_model: on `device`.
         root: joint that root-relative errors are relative to.
         device: where the predictors want their batches.
+        num_frames: of all batches, for the progress bar; None if nobody knows.
 
     Returns:
         Scores by the predictors' names.
@@ -124,17 +126,19 @@ def evaluate(
         ValueError: there are no batches, one has no labels, or a prediction is not finite.
     """
     tallies = {name: _Tally() for name in predictors}
-    for batch in tqdm(batches, desc="evaluate", unit="batch"):
-        batch = batch.to(device)
-        if batch.labels is None:
-            raise ValueError("the data has no labels, nothing to evaluate against")
-        true_geometry = hand_model(batch.labels.hands)
-        for name, predictor in predictors.items():
-            predictions = predictor(batch)
-            geometry = hand_model(predictions.hands)
-            comparison = Comparison.of(predictions, geometry, batch, true_geometry, root=root)
-            _require_finite(name, comparison, batch)
-            tallies[name].add(comparison, batch.meta)
+    with tqdm(desc="evaluate", unit=" frames", total=num_frames) as progress:
+        for batch in batches:
+            batch = batch.to(device)
+            if batch.labels is None:
+                raise ValueError("the data has no labels, nothing to evaluate against")
+            true_geometry = hand_model(batch.labels.hands)
+            for name, predictor in predictors.items():
+                predictions = predictor(batch)
+                geometry = hand_model(predictions.hands)
+                comparison = Comparison.of(predictions, geometry, batch, true_geometry, root=root)
+                _require_finite(name, comparison, batch)
+                tallies[name].add(comparison, batch.meta)
+            progress.update(int(batch.frame_valid.sum()))
     return {name: tally.scores() for name, tally in tallies.items()}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from fourdhands import __version__, config
 from fourdhands.data.collate import Collate, CropConfig, Window
@@ -28,6 +29,7 @@ from fourdhands.evaluation.provenance import (
     hash_of_file,
     hash_of_plain_data,
     hash_of_shards,
+    recorded_entries,
 )
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
@@ -107,6 +109,7 @@ def evaluate_checkpoint(
             predictor.hand_model,
             root=JOINT_NAMES.index(config.root),
             device=predictor.device,
+            num_frames=_num_frames(shards),
         ),
         provenance=Provenance(
             checkpoint=str(checkpoint),
@@ -132,6 +135,14 @@ def evaluate_checkpoint(
         save_image(sheet, out / "samples.png")
     report.save_json(out / "metrics.json")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
+
+
+def _num_frames(shards: list[Path]) -> int | None:
+    """Frames of all shards, if their summaries say."""
+    entries = recorded_entries(shards)
+    if not entries.keys() >= set(shards):
+        return None
+    return sum(entries[shard].frames for shard in shards)
 
 
 def _device(name: str) -> str:
@@ -175,7 +186,7 @@ def _mean_hand(
         sets = []
     if not sets:
         return neutral_hand(predictor.hand_model), "the hand model (no training data at hand)"
-    batches = _frames_of_many_clips(sets, predictor.crop)
+    batches = tqdm(_frames_of_many_clips(sets, predictor.crop), desc="mean pose", unit=" batches")
     mean = estimate_mean_hand(batches, predictor.hand_model)
     return mean, f"the labels of {', '.join(map(str, sources))}"
 

@@ -48,6 +48,7 @@ class Case:
         self.predictions = Predictions(
             hands=hands,
             crop_camera=torch.ones(CLIPS, FRAMES, 2, 3),
+            rotations_6d=torch.zeros(CLIPS, FRAMES, 2, 16, 6),
             upsilon=torch.randn(CLIPS, FRAMES, 3, generator=generator) * 0.1,
         )
 

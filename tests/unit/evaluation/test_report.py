@@ -56,6 +56,7 @@ def nearly_right(batch: ClipBatch) -> Predictions:
     return Predictions(
         hands=replace(hands, global_orient=turn @ hands.global_orient),
         crop_camera=torch.ones(*batch.hand_present.shape, 3),
+        rotations_6d=torch.zeros(*batch.hand_present.shape, 16, 6),
         upsilon=left_from_right_root(batch.labels.joints),
     )
 
