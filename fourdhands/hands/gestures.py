@@ -16,10 +16,10 @@ from fourdhands.skeleton import FINGERS, MANO_FINGERS
 Digit = tuple[float, ...]
 
 _STRAIGHT: Final[Digit] = (0, 0, 0, 0)
-_CURLED: Final[Digit] = (82, 98, 58, 0)
+_CURLED: Final[Digit] = (76, 90, 54, 0)
 _HOOKED: Final[Digit] = (0, 92, 62, 0)
 _THUMB_OUT: Final[Digit] = (-8, 0, 0, 0, 0)
-_THUMB_OVER: Final[Digit] = (26, 4, 22, 38, 42)  # across the curled fingers
+_THUMB_OVER: Final[Digit] = (30, 19, 14, 24, 52)  # across the curled fingers
 _THUMB_ALONG: Final[Digit] = (12, -12, 0, 8, 6)  # beside the index finger
 
 # thumb, index, middle, ring, little
@@ -55,7 +55,7 @@ _TABLE: Final[dict[str, tuple[Digit, Digit, Digit, Digit, Digit]]] = {
     "cup": ((14, 8, 14, 12, 14), (36, 14, 8, -3), (38, 16, 8, 0), (40, 16, 8, -2), (42, 14, 8, -4)),
 }  # fmt: skip
 
-# The thumb meets one finger; the pulps are brought together by the pose bank.
+# The thumb meets one finger. The pose bank brings the pulps together, starting here.
 PINCHES: Final[dict[str, str]] = {f"pinch {finger}": finger for finger in FINGERS[1:]}
 
 
@@ -73,4 +73,5 @@ def angles_of(digits: tuple[Digit, ...]) -> NDArray[np.float64]:
     return np.radians(angles)
 
 
+PINCH_START: Final = angles_of(((22, 12, 14, 30, 34), *4 * ((30, 30, 16, 0),)))
 GESTURES: Final = {name: angles_of(digits) for name, digits in _TABLE.items()}

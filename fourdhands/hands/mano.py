@@ -93,7 +93,7 @@ class HandModel(nn.Module):
             )
         tips = output.vertices[:, self._tips]
         joints = torch.cat([output.joints, tips], dim=1)[:, self._joint_order]
-        return tuple(x.reshape(*leading, *x.shape[1:]) for x in (joints, output.vertices))
+        return joints.reshape(*leading, -1, 3), output.vertices.reshape(*leading, -1, 3)
 
 
 def _mano_layer(assets: ManoAssets) -> nn.Module:

@@ -5,7 +5,7 @@ point along -x, the back of the hand looks along +y and the thumb lies at +z.
 
 Bone lengths are the means of 66 adults' radiographs in A. Buryanov and V. Kotiuk, Proportions of
 Hand Segments, Int. J. Morphol. 28(3):755-758, 2010; the end phalanx includes their pulp thickness.
-Breadths follow ordinary hand anthropometry (hand breadth about 80, wrist about 58, index finger 19
+Breadths follow ordinary hand anthropometry (hand breadth about 85, wrist about 58, index finger 18
 at its middle joint).
 """
 
@@ -41,10 +41,10 @@ _PHALANGES: Final = {
 _METACARPALS: Final = {"index": 68.1, "middle": 64.6, "ring": 58.0, "little": 53.7}
 # Half breadths at the base, the two joints and in the middle of the tip.
 _RADII: Final = {
-    "index": (10.6, 9.5, 8.0, 6.7),
-    "middle": (10.8, 9.7, 8.3, 6.9),
-    "ring": (10.2, 9.1, 7.9, 6.5),
-    "little": (9.2, 8.0, 6.8, 5.6),
+    "index": (10.1, 9.2, 7.9, 6.6),
+    "middle": (10.3, 9.4, 8.1, 6.8),
+    "ring": (9.6, 8.8, 7.6, 6.4),
+    "little": (8.6, 7.6, 6.5, 5.5),
     "thumb": (14.0, 11.5, 10.6, 7.8),
 }
 # Where the metacarpals start, and where they point (distal, dorsal, radial).
@@ -56,10 +56,10 @@ _CARPUS: Final = {
     "thumb": (20.0, -8.0, 21.0),
 }
 _RAYS: Final = {
-    "index": (64.0, 1.0, 12.0),
-    "middle": (65.0, 2.0, 1.0),
+    "index": (64.0, 1.0, 14.0),
+    "middle": (65.0, 2.0, 2.2),
     "ring": (60.0, 1.0, -9.0),
-    "little": (52.0, -0.5, -18.0),
+    "little": (52.0, -0.5, -20.5),
 }
 _SPLAY_DEGREES: Final = {"index": 8.5, "middle": 0.5, "ring": -8.5, "little": -18.5}
 _REST_BEND_DEGREES: Final = (0.0, 4.0, 9.0)  # fingers are never quite straight

@@ -14,6 +14,7 @@ Floats = NDArray[np.floating[Any]]
 _ITERATIONS: Final = 40
 _DAMPING: Final = 1e-3
 _STAY: Final = 2e-3  # metres of pulp distance that a radian away from the start is worth
+_FACING: Final = 1e-3  # metres that pulps which do not face each other are worth
 _STEP: Final = 1e-4  # radians, finite differences
 _PULP_BACK: Final = 0.011  # metres from the fingertip back to the middle of the pulp
 # Free angles: all three of the thumb's base and flexions of its other joints; flexions of the
@@ -22,14 +23,18 @@ _THUMB_FREEDOMS: Final = ((0, 0), (0, 1), (0, 2), (1, 0), (2, 0))
 _FINGER_FREEDOMS: Final = ((0, 0), (1, 0), (2, 0), (0, 1))
 
 
-def pinch(start: Floats, fingers: list[str], assets: ManoAssets, axes: JointAxes) -> Floats:
-    """Move thumb and one finger of each pose until their pulps meet.
+def pinch(
+    start: Floats, fingers: list[str], clearance: float, assets: ManoAssets, axes: JointAxes
+) -> Floats:
+    """Move thumb and one finger of each pose until their pulps meet, face to face.
 
-    Damped least squares on the distance of two skin points, with a weak wish to stay at the start.
+    Damped least squares on the distance and the normals of two skin points, with a weak wish to
+    stay at the start.
 
     Args:
         start: (N, 15, 3) joint angles, radians.
         fingers: For each pose, the finger that meets the thumb.
+        clearance: Metres left between the pulps.
         assets: The right hand.
         axes: Its joint axes.
 
@@ -37,27 +42,32 @@ def pinch(start: Floats, fingers: list[str], assets: ManoAssets, axes: JointAxes
         (N, 15, 3) joint angles within the limits.
     """
     angles = start.copy()
-    pulps = np.stack([_pulp(assets, axes, finger) for finger in FINGERS])
+    pulps, outward = (
+        np.stack(x) for x in zip(*(_pulp(assets, axes, f) for f in FINGERS), strict=True)
+    )
     freedoms = np.array([_freedoms(finger) for finger in fingers])  # (N, 9, 2)
-    rows = np.arange(len(angles))[:, None]
-    columns = (rows, freedoms[..., 0], freedoms[..., 1])
+    rows = np.arange(len(angles))
+    columns = (rows[:, None], freedoms[..., 0], freedoms[..., 1])
     least, greatest = (POSE_LIMITS[freedoms[..., 0], freedoms[..., 1], k] for k in (0, 1))
     chosen = np.array([FINGERS.index(finger) for finger in fingers])
 
-    def gap(trial: Floats) -> Floats:
-        points = _posed_pulps(trial, pulps, assets, axes)
-        return points[rows[:, 0], chosen] - points[:, 0]
+    def apart(trial: Floats) -> Floats:
+        points, normals = _posed(trial, pulps, outward, assets, axes)
+        thumb, finger = normals[:, 0], normals[rows, chosen]
+        gap = points[rows, chosen] - points[:, 0] - clearance * thumb
+        return np.concatenate([gap, _FACING * (thumb + finger)], axis=1)
 
     for _ in range(_ITERATIONS):
-        residual = np.concatenate([gap(angles), _STAY * (angles - start)[columns]], axis=1)
+        residual = np.concatenate([apart(angles), _STAY * (angles - start)[columns]], axis=1)
         jacobian = np.zeros((len(angles), residual.shape[1], freedoms.shape[1]))
         for k in range(freedoms.shape[1]):
             moved = angles.copy()
-            moved[rows[:, 0], freedoms[:, k, 0], freedoms[:, k, 1]] += _STEP
-            jacobian[:, :3, k] = (gap(moved) - residual[:, :3]) / _STEP
-            jacobian[:, 3 + k, k] = _STAY
-        normal = jacobian.swapaxes(1, 2) @ jacobian + _DAMPING**2 * np.eye(freedoms.shape[1])
-        step = np.linalg.solve(normal, (jacobian.swapaxes(1, 2) @ residual[..., None]))[..., 0]
+            moved[rows, freedoms[:, k, 0], freedoms[:, k, 1]] += _STEP
+            jacobian[:, :6, k] = (apart(moved) - residual[:, :6]) / _STEP
+            jacobian[:, 6 + k, k] = _STAY
+        transposed = jacobian.swapaxes(1, 2)
+        normal_matrix = transposed @ jacobian + _DAMPING**2 * np.eye(freedoms.shape[1])
+        step = np.linalg.solve(normal_matrix, transposed @ residual[..., None])[..., 0]
         angles[columns] = np.clip(angles[columns] - np.clip(step, -0.2, 0.2), least, greatest)
     return angles
 
@@ -67,8 +77,8 @@ def _freedoms(finger: str) -> list[tuple[int, int]]:
     return [(3 * MANO_FINGERS.index(f) + joint, axis) for f, free in chains for joint, axis in free]
 
 
-def _pulp(assets: ManoAssets, axes: JointAxes, finger: str) -> Floats:
-    """Skin point at rest in the middle of a finger's pulp, (3,) metres."""
+def _pulp(assets: ManoAssets, axes: JointAxes, finger: str) -> tuple[Floats, Floats]:
+    """Skin point in the middle of a finger's pulp and its outward normal, at rest; (3,) each."""
     end = 3 * MANO_FINGERS.index(finger) + 2
     bone = -axes.twist[end]
     palmar = np.cross(axes.flexion[end], bone)
@@ -76,11 +86,15 @@ def _pulp(assets: ManoAssets, axes: JointAxes, finger: str) -> Floats:
     offset = assets.v_template - (tip - _PULP_BACK * bone)
     across = offset - np.outer(offset @ palmar, palmar)
     near = np.linalg.norm(across, axis=1) < 0.006
-    return assets.v_template[near][np.argmax((offset @ palmar)[near])].astype(np.float64)
+    pulp = assets.v_template[near][np.argmax((offset @ palmar)[near])].astype(np.float64)
+    slanted = palmar + 0.5 * bone  # a pulp rounds towards the tip
+    return pulp, slanted / np.linalg.norm(slanted)
 
 
-def _posed_pulps(angles: Floats, pulps: Floats, assets: ManoAssets, axes: JointAxes) -> Floats:
-    """Pulps carried by the end bones: (N, 15, 3) angles to (N, 5, 3) points, wrist fixed."""
+def _posed(
+    angles: Floats, pulps: Floats, outward: Floats, assets: ManoAssets, axes: JointAxes
+) -> tuple[Floats, Floats]:
+    """Pulps and normals carried by the end bones, wrist fixed: (N, 5, 3) each."""
     rotations = rotations_from_angles(angles, axes)
     rest = assets.joints.astype(np.float64)
     turned = np.zeros((len(angles), 16, 3, 3))
@@ -91,4 +105,5 @@ def _posed_pulps(angles: Floats, pulps: Floats, assets: ManoAssets, axes: JointA
         turned[:, joint] = turned[:, parent] @ rotations[:, joint - 1]
         origin[:, joint] = origin[:, parent] + turned[:, parent] @ (rest[joint] - rest[parent])
     ends = [3 * MANO_FINGERS.index(finger) + 3 for finger in FINGERS]
-    return origin[:, ends] + np.einsum("nfij,fj->nfi", turned[:, ends], pulps - rest[ends])
+    points = origin[:, ends] + np.einsum("nfij,fj->nfi", turned[:, ends], pulps - rest[ends])
+    return points, np.einsum("nfij,fj->nfi", turned[:, ends], outward)

@@ -14,8 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands.hands.anatomy import POSE_LIMITS, POSE_STEP, JointAxes, rotations_from_angles
-from fourdhands.hands.assets import ManoAssets
-from fourdhands.hands.gestures import GESTURES, PINCHES
+from fourdhands.hands.gestures import GESTURES, PINCH_START, PINCHES
 from fourdhands.hands.mano import HandModel
 from fourdhands.hands.open_hand.pinch import pinch
 from fourdhands.hands.open_hand.shapes import SHAPE_FACTORS
@@ -28,6 +27,13 @@ Floats = NDArray[np.floating[Any]]
 SEED_NAMES: Final = (*GESTURES, *PINCHES)
 _HALVINGS: Final = 6
 _BATCH: Final = 256
+_CLEARANCES: Final = (0.001, 0.003, 0.005, 0.008)  # metres between pinching pulps
+_WAYS: Final = (0.0, 0.6, 1.0)
+_FANS: Final = (1.0, 2.0, 3.0, 4.0)
+# Abduction and twist of the knuckles that set crowded fingers apart, in units of the fan's degrees.
+_FAN: Final = np.zeros((15, 3))
+for _finger, _spread in (("index", (1, -1)), ("ring", (0.7, 0.6)), ("little", (1.6, 1.2))):
+    _FAN[3 * MANO_FINGERS.index(_finger), 1:] = _spread
 # Clean has to be the mean hand, and one a standard deviation thicker: a margin for other shapes.
 _SHAPES: Final = torch.tensor(
     [[0.0] * NUM_BETAS, [float(factor.name == "thickness") for factor in SHAPE_FACTORS]]
@@ -47,21 +53,20 @@ def build_pose_bank(model: HandModel, count: int, rng: np.random.Generator) -> F
     Returns:
         (count, 15, 3) joint angles in radians, multiples of `POSE_STEP`.
     """
-    right = model.assets[Side.RIGHT]
-    axes = JointAxes.from_assets(right)
-    relaxed = np.repeat(GESTURES["relaxed"][None], len(PINCHES), axis=0)
-    seeds = np.concatenate(
-        [list(GESTURES.values()), pinch(relaxed, list(PINCHES.values()), right, axes)]
-    )
-    share = (count - len(seeds)) // 4
-    candidates = [
-        seeds,
-        blended_poses(seeds, share, rng),
-        pinching_poses(seeds, share, right, axes, rng),
-        gripping_poses(share, rng),
-        free_poses(count - len(seeds) - 3 * share, rng),
-    ]
-    return relax_to_clean(np.concatenate(candidates), model, axes)
+    test = CleanTest(model)
+    with test.bar:
+        starts = np.repeat(PINCH_START[None], len(PINCHES), axis=0)
+        pinches = _meet(starts, list(PINCHES.values()), test)
+        seeds = np.concatenate([list(GESTURES.values()), pinches])
+        share = (count - len(seeds)) // 4
+        candidates = [
+            seeds,
+            blended_poses(seeds, share, rng),
+            pinching_poses(seeds, share, test, rng),
+            gripping_poses(share, rng),
+            free_poses(count - len(seeds) - 3 * share, rng),
+        ]
+        return relax_to_clean(np.concatenate(candidates), test)
 
 
 def blended_poses(seeds: Floats, count: int, rng: np.random.Generator) -> Floats:
@@ -75,11 +80,11 @@ def blended_poses(seeds: Floats, count: int, rng: np.random.Generator) -> Floats
 
 
 def pinching_poses(
-    seeds: Floats, count: int, right: ManoAssets, axes: JointAxes, rng: np.random.Generator
+    seeds: Floats, count: int, test: "CleanTest", rng: np.random.Generator
 ) -> Floats:
     """Blends whose thumb meets one of the fingers; (count, 15, 3)."""
     start = blended_poses(seeds, count, rng)
-    return pinch(start, list(rng.choice(FINGERS[1:], size=count, p=_PINCH_SHARES)), right, axes)
+    return _meet(start, list(rng.choice(FINGERS[1:], size=count, p=_PINCH_SHARES)), test)
 
 
 def gripping_poses(count: int, rng: np.random.Generator) -> Floats:
@@ -112,16 +117,16 @@ def free_poses(count: int, rng: np.random.Generator) -> Floats:
     return _jitter(_with_thumb(angles, rng.uniform(size=count), rng), rng)
 
 
-def relax_to_clean(candidates: Floats, model: HandModel, axes: JointAxes) -> Floats:
+def relax_to_clean(candidates: Floats, test: "CleanTest") -> Floats:
     """Relax poses until nothing pierces, and no further: what pierced ends up touching.
 
-    First the fingers, with the thumb out of their way, towards the open hand; then the thumb is
-    brought back in from its open place. Bisection in angle space both times.
+    First the fingers, with the thumb out of their way: fanned a little where they crowd, then moved
+    towards the open hand. Then the thumb is brought back in from its open place. Both moves are
+    bisections in angle space.
 
     Args:
         candidates: (N, 15, 3) joint angles, radians.
-        model: The hand that has to be clean.
-        axes: Joint axes of its right hand.
+        test: Of the hand that has to be clean.
 
     Returns:
         (N, 15, 3) joint angles within the limits, multiples of `POSE_STEP`.
@@ -129,33 +134,34 @@ def relax_to_clean(candidates: Floats, model: HandModel, axes: JointAxes) -> Flo
     candidates = np.clip(candidates, POSE_LIMITS[..., 0], POSE_LIMITS[..., 1])
     thumb = np.zeros((1, 15, 1), bool)
     thumb[:, _THUMB_JOINTS] = True
-    test = _CleanTest(model, axes)
-    with test.bar:
-        fingers = _bisect(np.where(thumb, 0, candidates), ~thumb, test)
-        return _bisect(np.where(thumb, candidates, fingers), thumb, test)
+    fingers = _fan(np.where(thumb, 0, candidates), test)
+    fingers = _bisect(fingers, ~thumb, test)
+    return _bisect(np.where(thumb, candidates, fingers), thumb, test)
 
 
-class _CleanTest:
-    """Which joints' skin is pierced, for many poses of the right hand."""
+class CleanTest:
+    """Counts pierced faces, for many poses of the right hand."""
 
-    def __init__(self, model: HandModel, axes: JointAxes) -> None:
-        self.model, self.axes = model, axes
-        right = model.assets[Side.RIGHT]
+    def __init__(self, model: HandModel) -> None:
+        self.model = model
+        self.right = right = model.assets[Side.RIGHT]
+        self.axes = JointAxes.from_assets(right)
         self.faces = right.faces
         bones = right.weights.argmax(1)[right.faces]  # (F, 3)
-        self.digits = np.where(bones.max(1) > 0, (bones.max(1) - 1) // 3, -1)
+        self.digits = np.where(bones.max(1) > 0, (bones.max(1) - 1) // 3, 5)
         self.bar = tqdm(desc="poses tested", unit=" poses")
 
-    def __call__(self, angles: Floats) -> NDArray[np.bool_]:
-        """Digits whose skin is pierced, the palm last: (N, 15, 3) to (N, 6)."""
-        pierced = np.zeros((len(angles), 6), bool)
+    def __call__(self, angles: Floats) -> NDArray[np.int64]:
+        """Pierced faces of each digit, the palm's last: (N, 15, 3) to (N, 6)."""
+        pierced = np.zeros((len(angles), 6), np.int64)
         for start in range(0, len(angles), _BATCH):
             batch = slice(start, start + _BATCH)
             pose = torch.from_numpy(rotations_from_angles(angles[batch], self.axes)).float()
             for betas in _SHAPES:
                 for k, vertices in enumerate(self._vertices(pose, betas), start=start):
                     if not pierced[k].any():
-                        pierced[k, self.digits[pierced_faces(vertices, self.faces)]] = True
+                        digits = self.digits[pierced_faces(vertices, self.faces)]
+                        pierced[k] = np.bincount(digits, minlength=6)
             self.bar.update(len(pose))
         return pierced
 
@@ -171,15 +177,59 @@ class _CleanTest:
             return self.model(state).vertices[:, Side.RIGHT].numpy()
 
 
-def _bisect(wanted: Floats, joints: NDArray[np.bool_], test: _CleanTest) -> Floats:
+def _meet(start: Floats, fingers: list[str], test: CleanTest) -> Floats:
+    """Pinch as closely as goes without piercing; fingers in the thumb's way are straightened."""
+    met = start.copy()
+    todo = np.arange(len(start))
+    for openness in _WAYS:
+        for clearance in _CLEARANCES:
+            chosen = [fingers[k] for k in todo]
+            opened = _straightened(start[todo], chosen, openness)
+            met[todo] = _rounded(pinch(opened, chosen, clearance, test.right, test.axes))
+            todo = todo[test(met[todo]).any(1)]
+            if not len(todo):
+                return met
+    return met
+
+
+def _straightened(angles: Floats, pinching: list[str], openness: float) -> Floats:
+    """Straighten the fingers that take no part in a pinch by a share of their angles."""
+    digits = angles.reshape(-1, 5, 3, 3).copy()
+    idle = np.array([[f not in (finger, "thumb") for f in MANO_FINGERS] for finger in pinching])
+    digits[idle] *= 1 - openness
+    return digits.reshape(angles.shape)
+
+
+def _rounded(angles: Floats) -> Floats:
+    """Angles as the bank stores them; what is tested has to be what is stored."""
+    return np.round(angles / POSE_STEP) * POSE_STEP
+
+
+def _fan(wanted: Floats, test: CleanTest) -> Floats:
+    """Spread the fingers of crowded poses by as few degrees as helps most."""
+    wanted = _rounded(wanted)
+    best, least = wanted.copy(), test(wanted).sum(1)
+    crowded = np.flatnonzero(least)
+    for degrees in _FANS:
+        trial = wanted[crowded] + np.radians(degrees) * _FAN
+        trial = np.clip(trial, POSE_LIMITS[..., 0], POSE_LIMITS[..., 1])
+        trial = _rounded(trial)
+        pierced = test(trial).sum(1)
+        better = pierced < least[crowded]
+        best[crowded[better]], least[crowded[better]] = trial[better], pierced[better]
+        crowded = np.flatnonzero(least)
+    return best
+
+
+def _bisect(wanted: Floats, joints: NDArray[np.bool_], test: CleanTest) -> Floats:
     """Move only `joints` of the poses that pierce towards their open place."""
-    wanted = np.round(wanted / POSE_STEP) * POSE_STEP
+    wanted = _rounded(wanted)
     pierced = test(wanted)
     bad = pierced.any(1)
     if not bad.any():
         return wanted
     # Digits that are not pierced stay, unless the open place of the others alone does not help.
-    involved = np.repeat(pierced[:, :5], 3, axis=1)[..., None] & joints
+    involved = np.repeat(pierced[:, :5] > 0, 3, axis=1)[..., None] & joints
     involved[~involved.any((1, 2))] = joints
     clean = np.where(involved, 0, wanted)
     still = np.zeros(len(wanted), bool)
@@ -189,8 +239,7 @@ def _bisect(wanted: Floats, joints: NDArray[np.bool_], test: _CleanTest) -> Floa
     good, least, most = open_place, np.zeros(len(target)), np.ones(len(target))
     for _ in range(_HALVINGS):
         middle = (least + most) / 2
-        trial = open_place + middle[:, None, None] * (target - open_place)
-        trial = np.round(trial / POSE_STEP) * POSE_STEP
+        trial = _rounded(open_place + middle[:, None, None] * (target - open_place))
         fits = ~test(trial).any(1)
         good = np.where(fits[:, None, None], trial, good)
         least, most = np.where(fits, middle, least), np.where(fits, most, middle)
