@@ -1,14 +1,13 @@
 """How hands look in a clip: skin, arms, sleeves, and objects in front of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from fourdhands.data.synthetic.motion import rotation_between
+from fourdhands.data.synthetic.rotation import random_rotation, rotation_between, unit
 from fourdhands.data.synthetic.scene import Scene
 from fourdhands.hands.mano import HandModel
 from fourdhands.rendering.primitives import revolved, sample_object
@@ -22,6 +21,7 @@ Array = NDArray[np.float64]
 OTHER_LABEL: Final = 3  # in masks: forearms, sleeves and occluders
 FOREARM: Final = 0.26  # metres
 UPPER_ARM: Final = 0.30
+UNDER_CUFF: Final = 0.03  # metres of forearm that are drawn inside a sleeve
 ELBOW_INSET: Final = 0.032  # metres from the end of the forearm's mesh to the middle of the elbow
 SLEEVE_CLOTH: Final = Material(
     wrap=(0.05, 0.05, 0.05), roughness=0.85, reflectance=0.03, bump=0.22
@@ -34,12 +34,19 @@ class AppearanceConfig:
     """Skin, clothes and objects.
 
     Attributes:
+        people: Different people in stock, each with a skin of its own.
         sleeve_share: Share of clips with sleeves over the arms.
         occluder_share: Share of clips with an object in front of the hands.
     """
 
+    people: int = 100
     sleeve_share: float = 0.55
     occluder_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse scenes without anybody in them."""
+        if self.people < 1:
+            raise ValueError(f"people is {self.people}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Look:
         skins: Of the right and the left arm of one person.
         sleeves: Of the present hands with bare arms left out, each in its hand's frame, wrist at
             the origin.
+        bare: Faces of both forearms that no sleeve hides.
         upper_arm: Of both sides, from the origin along +y.
         shoulders: (S, 3) metres, camera frame: where the upper arms lead.
         occluder: An object before the hands, or None.
@@ -77,6 +85,7 @@ class Look:
 
     skins: tuple[Skin, Skin]
     sleeves: Mapping[Side, Surface]
+    bare: Sequence[NDArray[np.int32]]
     upper_arm: Surface
     shoulders: Array
     occluder: Occluder | None
@@ -89,23 +98,35 @@ class Wardrobe:
         model: The hands.
         config: What they wear.
         subdivisions: Rounds of Loop subdivision.
+        rng: For the people in stock; equal generators make equal people.
     """
 
-    def __init__(self, model: HandModel, config: AppearanceConfig, subdivisions: int) -> None:
+    def __init__(
+        self,
+        model: HandModel,
+        config: AppearanceConfig,
+        subdivisions: int,
+        rng: np.random.Generator,
+    ) -> None:
         self.config = config
-        self._skins = [SkinModel(assets, subdivisions) for assets in model.assets]
+        self._models = [SkinModel(assets, subdivisions) for assets in model.assets]
+        self._people = [Complexion.sample(rng) for _ in range(config.people)]
+        self._painted: dict[int, tuple[Skin, Skin]] = {}
 
     def choose(self, rng: np.random.Generator, scene: Scene) -> Look:
         """Draw the looks of a clip."""
-        person = Complexion.sample(rng)
-        right, left = (skin.sample(rng, person) for skin in self._skins)
+        number = int(rng.integers(len(self._people)))
+        person, skins = self._people[number], self._paint(number)
         sleeve = Sleeve.sample(rng) if rng.random() < self.config.sleeve_share else None
         occluded = rng.random() < self.config.occluder_share
         return Look(
-            skins=(right, left),
+            skins=skins,
             sleeves={} if sleeve is None else self._tailor(sleeve, scene),
-            upper_arm=_upper_arm(right, person, sleeve),
-            shoulders=_draw_shoulders(rng, scene.wrists[0] + FOREARM * scene.elbows[0], scene.elbows[0]),
+            bare=self._bare(sleeve),
+            upper_arm=_upper_arm(skins[0], person, sleeve),
+            shoulders=_draw_shoulders(
+                rng, scene.wrists[0] + FOREARM * scene.elbows[0], scene.elbows[0]
+            ),
             occluder=_draw_occluder(rng, scene.vertices[:, scene.present]) if occluded else None,
         )
 
@@ -115,10 +136,10 @@ class Wardrobe:
         labels: list[int] = []
         for side in scene.sides:
             elbow = scene.elbows[frame, side]
-            hand, forearm = self._skins[side].surfaces(
+            hand, forearm = self._models[side].surfaces(
                 scene.vertices[frame, side], look.skins[side], elbow
             )
-            others = [forearm]
+            others = [replace(forearm, faces=look.bare[side])]
             if side in look.sleeves:
                 others.append(
                     _moved(
@@ -128,9 +149,8 @@ class Wardrobe:
                     )
                 )
             end = forearm.vertices[(forearm.vertices @ elbow).argmax()] - ELBOW_INSET * elbow
-            towards = look.shoulders[side] - end
-            turn = rotation_between(np.array((0.0, 1.0, 0.0)), towards / np.linalg.norm(towards))
-            others.append(_moved(look.upper_arm, turn.as_matrix(), end))
+            turn = rotation_between(np.array((0.0, 1.0, 0.0)), unit(look.shoulders[side] - end))
+            others.append(_moved(look.upper_arm, turn, end))
             surfaces += [hand, *others]
             labels += [side + 1] + len(others) * [OTHER_LABEL]
         if look.occluder is not None:
@@ -138,11 +158,28 @@ class Wardrobe:
             labels.append(OTHER_LABEL)
         return surfaces, labels
 
+    def _paint(self, number: int) -> tuple[Skin, Skin]:
+        """The skin of a person's arms, painted when it is first seen."""
+        if number not in self._painted:
+            rng = np.random.default_rng(0)  # not used: the person decides all
+            right, left = (model.sample(rng, self._people[number]) for model in self._models)
+            self._painted[number] = right, left
+        return self._painted[number]
+
+    def _bare(self, sleeve: Sleeve | None) -> list[NDArray[np.int32]]:
+        """Forearm faces of both sides up to a little under the cuff."""
+        faces = []
+        for arm in (model.arm for model in self._models):
+            behind = np.abs(arm.rest[:, 0]) - np.abs(arm.rest[arm.ring, 0]).max()
+            limit = np.inf if sleeve is None else sleeve.cuff + UNDER_CUFF
+            faces.append(arm.forearm_faces[behind[arm.forearm_faces].min(axis=1) < limit])
+        return faces
+
     def _tailor(self, sleeve: Sleeve, scene: Scene) -> dict[Side, Surface]:
         """Sleeves in the frames of their hands: they follow the wrist as rigidly as the forearm."""
         sleeves = {}
         for side in scene.sides:
-            ring = self._skins[side].arm.ring
+            ring = self._models[side].arm.ring
             worn = sleeve.surface(scene.vertices[0, side], ring, scene.elbows[0, side])
             own = (worn.vertices - scene.wrists[0, side]) @ scene.orientation[0, side]
             sleeves[side] = replace(worn, vertices=own)
@@ -165,7 +202,7 @@ def _draw_shoulders(rng: np.random.Generator, ends: Array, elbows: Array) -> Arr
     """(S, 3) points that the upper arms lead to: out of the picture, on the arm's own side."""
     outwards = ends * (1, 1, 0) + (0, 0.1, 0) + rng.normal(0, 0.05, ends.shape)
     across = outwards - (outwards * elbows).sum(axis=1, keepdims=True) * elbows
-    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    across = unit(across)
     bend = rng.uniform(np.radians(10), np.radians(80), (len(ends), 1))
     return ends + UPPER_ARM * (np.cos(bend) * elbows + np.sin(bend) * across)
 
@@ -173,7 +210,7 @@ def _draw_shoulders(rng: np.random.Generator, ends: Array, elbows: Array) -> Arr
 def _draw_occluder(rng: np.random.Generator, hands: NDArray[np.float32]) -> Occluder | None:
     """An object that hides part of the hands (F, N, 778, 3), or None where there is no room."""
     thing = sample_object(rng)
-    turned = Rotation.random(random_state=rng).apply(thing.vertices)
+    turned = thing.vertices @ random_rotation(rng).T
     nearest = float(hands[..., 2].min())
     target = hands[len(hands) // 2, int(rng.integers(hands.shape[1])), int(rng.integers(778))]
     depth = nearest * rng.uniform(0.6, 0.95)

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from fourdhands.data.synthetic.motion import Timeline, tremor
+from fourdhands.data.synthetic.rotation import (
+    matrices_from_vectors,
+    matrix_from_vector,
+    rotation_between,
+    unit,
+)
 
 Array = NDArray[np.float64]
 
@@ -91,8 +96,12 @@ def pixel_rays(pixels: Array, intrinsics: Array) -> Array:
 
 def level_rotation(rng: np.random.Generator) -> Array:
     """(3, 3) cam from world of a camera as people hold it: any heading, nearly level."""
-    angles = (rng.normal(0, 6), rng.uniform(-45, 20), rng.uniform(-180, 180))
-    return Rotation.from_euler("zxy", angles, degrees=True).as_matrix().T
+    roll, pitch, heading = np.radians((rng.normal(0, 6), rng.uniform(-20, 45), rng.uniform(0, 360)))
+    return (
+        matrix_from_vector((0, 0, roll))
+        @ matrix_from_vector((pitch, 0, 0))
+        @ matrix_from_vector((0, heading, 0))
+    )
 
 
 def still_path(rng: np.random.Generator, intrinsics: Array, frames: int) -> CameraPath:
@@ -104,9 +113,9 @@ def worn_path(
     rng: np.random.Generator, intrinsics: Array, times: Array, timeline: Timeline
 ) -> CameraPath:
     """A camera on a head: it turns and sways, and the hands go along with the body."""
-    keys = Rotation.from_rotvec(np.cumsum(rng.normal(0, 0.10, (timeline.num_keys, 3)), axis=0))
-    shake = Rotation.from_rotvec(tremor(rng, times, 3, 0.004, 3.0)).as_matrix()
-    turn = shake @ timeline.interpolate_rotations(keys)
+    keys = np.cumsum(rng.normal(0, 0.10, (timeline.num_keys, 3)), axis=0)
+    shake = matrices_from_vectors(tremor(rng, times, 3, 0.004, 3.0))
+    turn = shake @ timeline.interpolate_rotations(matrices_from_vectors(keys))
     return _path(intrinsics, turn @ level_rotation(rng), _wander(rng, times, timeline, step=0.05))
 
 
@@ -132,13 +141,10 @@ def held_path(
     world = target @ base  # base takes world directions to the first camera's
     position = _wander(rng, times, timeline, step=0.10)
     position -= position[0]
-    seen = _unit((world - position) @ base.T)
-    wanted = _unit(pixel_rays(pixels, intrinsics))
-    axis = np.cross(seen, wanted)
-    sine = np.linalg.norm(axis, axis=1, keepdims=True)
-    angle = np.arctan2(sine, (seen * wanted).sum(axis=1, keepdims=True))
-    aim = Rotation.from_rotvec(axis / np.maximum(sine, 1e-12) * angle)
-    return _path(intrinsics, aim.as_matrix() @ base, position)
+    seen = unit((world - position) @ base.T)
+    wanted = unit(pixel_rays(pixels, intrinsics))
+    aim = np.stack([rotation_between(*pair) for pair in zip(seen, wanted, strict=True)])
+    return _path(intrinsics, aim @ base, position)
 
 
 def _wander(rng: np.random.Generator, times: Array, timeline: Timeline, step: float) -> Array:
@@ -152,7 +158,3 @@ def _path(intrinsics: Array, rotation: Array, position: Array) -> CameraPath:
     cam_from_world[:, :3, :3] = rotation
     cam_from_world[:, :3, 3] = -np.einsum("fij,fj->fi", rotation, position)
     return CameraPath(intrinsics, cam_from_world)
-
-
-def _unit(vectors: Array) -> Array:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -113,7 +113,12 @@ class EffectsRack:
         height, width = image.shape[:2]
         shifts = rng.integers(NOISE_SIZE, size=2)
         out = np.empty_like(image)
-        _expose(image, effects.tone, self._noise, shifts[0], shifts[1], effects.noise, out)
+        # shot noise grows with the root of the signal, read-out noise does not
+        deviation = effects.noise * (0.35 + 0.65 * np.sqrt(np.arange(256) / 128))
+        _expose(
+            image, effects.tone, self._noise, shifts[0], shifts[1],
+            deviation.astype(np.float32), out,
+        )  # fmt: skip
         return out
 
     @staticmethod
@@ -150,13 +155,12 @@ def _smear(image: Bytes, streak: NDArray[np.floating], moving: NDArray[np.float3
 
 
 @kernel
-def _expose(image, tone, noise, top, left, strength, out):  # type: ignore[no-untyped-def]
-    """Tone curve, then shot noise that grows with the root of the signal, then rounding."""
+def _expose(image, tone, noise, top, left, deviation, out):  # type: ignore[no-untyped-def]
+    """Tone curve (256, 3), then noise of the level's `deviation` (256,), then rounding."""
     size = noise.shape[0] - 1  # a power of two, less one
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             for k in range(3):
                 level = tone[image[y, x, k], k]
-                deviation = strength * (0.35 + 0.65 * np.sqrt(level / 128.0))
-                value = level + deviation * noise[(y + top) & size, (x + left) & size, k] + 0.5
-                out[y, x, k] = int(min(max(value, 0.0), 255.0))
+                value = level + deviation[level] * noise[(y + top) & size, (x + left) & size, k]
+                out[y, x, k] = int(min(max(value + 0.5, 0.0), 255.0))

@@ -51,7 +51,7 @@ class ClipGenerator:
         stock = np.random.default_rng((*self._seed, 0))
         self._backgrounds = Backgrounds(config.background, stock)
         self._effects = EffectsRack(stock)
-        self._wardrobe = Wardrobe(self.model, config.appearance, config.subdivisions)
+        self._wardrobe = Wardrobe(self.model, config.appearance, config.subdivisions, stock)
         width, height = config.image_size
         self._rasterizer = Rasterizer(height, width, config.supersampling)
 

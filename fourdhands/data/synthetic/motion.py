@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
+
+from fourdhands.data.synthetic.rotation import (
+    matrices_from_vectors,
+    matrix_from_vector,
+    vector_from_matrix,
+)
 
 Array = NDArray[np.float64]
 
@@ -55,11 +60,13 @@ class Timeline:
         progress = self.progress.reshape(-1, *(1,) * (keys.ndim - 1))
         return keys[self.segment] * (1 - progress) + keys[self.segment + 1] * progress
 
-    def interpolate_rotations(self, keys: Rotation) -> Array:
-        """K rotations at the keys to (F, 3, 3) at the frames, along great circles (slerp)."""
-        start = keys[self.segment]
-        turn = (start.inv() * keys[self.segment + 1]).as_rotvec()
-        return (start * Rotation.from_rotvec(turn * self.progress[:, None])).as_matrix()
+    def interpolate_rotations(self, keys: Array) -> Array:
+        """Rotations (K, 3, 3) at the keys to (F, 3, 3) at the frames, along great circles (slerp)."""
+        steps = [
+            vector_from_matrix(start.T @ end) for start, end in zip(keys, keys[1:], strict=False)
+        ]
+        turns = np.array(steps)[self.segment] * self.progress[:, None]
+        return keys[self.segment] @ matrices_from_vectors(turns)
 
 
 def minimum_jerk(phase: ArrayLike) -> Array:
@@ -72,16 +79,16 @@ def minimum_jerk(phase: ArrayLike) -> Array:
 
 
 def random_walk_rotations(
-    rng: np.random.Generator, start: Rotation, count: int, step: float
-) -> Rotation:
-    """A walk of `count` rotations from `start`, turning by about `step` radians from key to key.
+    rng: np.random.Generator, start: Array, count: int, step: float
+) -> Array:
+    """A walk (count, 3, 3) from `start` (3, 3), turning by about `step` radians from key to key.
 
     The turns are isotropic, so a uniformly distributed start makes every key uniform on SO(3).
     """
     rotations = [start]
     for turn in rng.normal(0, step / np.sqrt(3), (count - 1, 3)):
-        rotations.append(Rotation.from_rotvec(turn) * rotations[-1])
-    return Rotation.concatenate(rotations)
+        rotations.append(matrix_from_vector(turn) @ rotations[-1])
+    return np.stack(rotations)
 
 
 def tremor(
@@ -100,14 +107,3 @@ def tremor(
     phases = rng.uniform(0, 2 * np.pi, (3, channels))
     waves = np.sin(times[:, None, None] * rates + phases).sum(axis=1)
     return amplitude * np.sqrt(2 / 3) * waves
-
-
-def rotation_between(source: Array, target: Array) -> Rotation:
-    """The smallest rotation that takes one unit vector to another."""
-    axis = np.cross(source, target)
-    sine, cosine = np.linalg.norm(axis), source @ target
-    if sine < 1e-9:  # half a turn about anything perpendicular, or none
-        axis, sine = np.cross(source, np.eye(3)[np.abs(source).argmin()]), 1.0
-        axis /= np.linalg.norm(axis)
-        return Rotation.from_rotvec(axis * (0.0 if cosine > 0 else np.pi))
-    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, cosine))

@@ -10,10 +10,16 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from fourdhands.data.synthetic.contact import FirstContact, first_contact
-from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, rotation_between
+from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations
+from fourdhands.data.synthetic.rotation import (
+    matrices_from_vectors,
+    matrix_from_vector,
+    random_rotation,
+    rotation_between,
+    unit,
+)
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import FINGERTIP_VERTICES, NUM_SIDES, WRIST_RING, Side
 
@@ -90,9 +96,9 @@ class Placer:
                 *(self._draw_anchor(rng, vertices[side], side) for side in Side), strict=True
             )
             rotation = _facing(rng, normals, arms)
-            approach = _unit(normals[Side.RIGHT] + rng.normal(0, 0.25, 3))
+            approach = unit(normals[Side.RIGHT] + rng.normal(0, 0.25, 3))
             draft = _Draft(rotation, approach, anchors[Side.RIGHT], anchors[Side.LEFT])
-            contact = self._contact(draft, rotation.as_matrix(), np.zeros(3), bodies)
+            contact = self._contact(draft, rotation, np.zeros(3), bodies)
             if contact is not None and self._between_hands(contact):
                 break
         return draft
@@ -106,7 +112,7 @@ class Placer:
         faces = self._corners[side]
         around = vertices[faces[(faces == vertex).any(axis=1)]]
         normal = np.cross(around[:, 1] - around[:, 0], around[:, 2] - around[:, 0]).sum(axis=0)
-        return vertices[vertex], _unit(normal)
+        return vertices[vertex], unit(normal)
 
     def _slide(
         self,
@@ -157,7 +163,7 @@ class Placer:
 class _Draft:
     """How the left hand comes to the right one; the group frame is the right hand's."""
 
-    left_rotation: Rotation  # at the first key
+    left_rotation: Array  # (3, 3) at the first key
     approach: Array  # (3,) unit vector, from right to left
     right_anchor: Array  # (3,) point of the right hand, its own frame
     left_anchor: Array  # (3,) point of the left hand, its own frame
@@ -172,22 +178,22 @@ class _Draft:
         return offset - along * self.approach, along
 
 
-def _facing(rng: np.random.Generator, normals: tuple[Array, Array], arms: Array) -> Rotation:
+def _facing(rng: np.random.Generator, normals: tuple[Array, Array], arms: Array) -> Array:
     """Right from left hand frame: normals about opposite, arms at an angle that people manage."""
     right, left = normals
     meet = rotation_between(left, -right)
-    turns = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi, (8, 1)) * right) * meet
-    cosines = turns.apply(arms[Side.LEFT]) @ arms[Side.RIGHT]
+    turns = matrices_from_vectors(rng.uniform(0, 2 * np.pi, (8, 1)) * right) @ meet
+    cosines = turns @ arms[Side.LEFT] @ arms[Side.RIGHT]
     # the arms of one person seldom run alongside or straight into each other
     weight = np.exp(-(((np.arccos(np.clip(cosines, -1, 1)) - 1.4) / 0.7) ** 2) / 2) + 1e-9
     turn = turns[int(rng.choice(len(cosines), p=weight / weight.sum()))]
-    return Rotation.from_rotvec(rng.normal(0, 0.25, 3)) * turn
+    return matrix_from_vector(rng.normal(0, 0.25, 3)) @ turn
 
 
 def _draft_free(rng: np.random.Generator) -> _Draft:
     centre = np.array((-0.09, 0, 0))  # about the middle of the right hand, from its wrist
     return _Draft(
-        Rotation.random(random_state=rng), _unit(rng.normal(size=3)), centre, centre * (-1, 1, 1)
+        random_rotation(rng), unit(rng.normal(size=3)), centre, centre * (-1, 1, 1)
     )
 
 
@@ -207,7 +213,7 @@ def _drift_keys(rng: np.random.Generator, kind: SceneKind, count: int, approach:
     if kind == "close":
         return np.cumsum(rng.normal(0, 0.006, (count, 3)), axis=0)
     if kind == "crossing":  # pass in front of the other hand, and back
-        across = _unit(np.cross(approach, rng.normal(size=3)))
+        across = unit(np.cross(approach, rng.normal(size=3)))
         reach = rng.uniform(-0.10, 0.10, count)
         return reach[:, None] * across + rng.normal(0, 0.015, (count, 3))
     return rng.normal(0, 0.02, 3) + np.cumsum(rng.normal(0, 0.02, (count, 3)), axis=0)
@@ -263,7 +269,3 @@ def _with_forearm(closed_faces: NDArray[np.int32]) -> NDArray[np.int32]:
     edges = {(a, b) for a, b in zip(ring.tolist(), ring[following].tolist(), strict=True)}
     forwards = any((int(cap[k]), int(cap[(k + 1) % 3])) in edges for k in range(3))
     return np.concatenate((closed_faces, prism if forwards else prism[:, ::-1])).astype(np.int32)
-
-
-def _unit(vectors: Array) -> Array:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from fourdhands.data.synthetic.camera import (
     CameraPath,
@@ -20,8 +19,14 @@ from fourdhands.data.synthetic.camera import (
     worn_path,
 )
 from fourdhands.data.synthetic.config import SceneConfig
-from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, rotation_between, tremor
+from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, tremor
 from fourdhands.data.synthetic.placement import Placement, Placer, SceneKind
+from fourdhands.data.synthetic.rotation import (
+    matrix_from_vector,
+    random_rotation,
+    rotation_between,
+    unit,
+)
 from fourdhands.data.synthetic.scene import Scene
 from fourdhands.data.synthetic.piercing import PiercingTest
 from fourdhands.hands.anatomy import JointAxes, rotations_from_angles, sample_hand_angles
@@ -37,8 +42,8 @@ ARM_TO_SIGHT: Final = np.radians(40)  # least angle between a forearm and the li
 FINGER_INTERVAL: Final = (0.3, 0.8)  # seconds between key poses
 HAND_INTERVAL: Final = (0.4, 1.0)
 CAMERA_INTERVAL: Final = (0.5, 1.5)
-FINGER_CHOICES: Final = 3
-FINGER_ATTEMPTS: Final = 6
+FINGER_CHOICES: Final = 2
+FINGER_ATTEMPTS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -238,10 +243,13 @@ def _draw_fingers(rng: np.random.Generator, times: Array, hold: bool) -> Array:
 
 def _draw_arms(rng: np.random.Generator) -> Array:
     """(S, 3) directions from wrist to elbow in the hands' own frames; the wrists are bent."""
-    bends = np.clip(rng.normal(0, (25, 10), (NUM_SIDES, 2)), (-60, -20), (60, 20))  # z, then y
-    right = Rotation.from_euler("zy", bends, degrees=True).apply((1.0, 0.0, 0.0))
-    right[Side.LEFT, 0] *= -1  # a left hand's frame is the mirror image of a right one's
-    return right
+    arms = np.empty((NUM_SIDES, 3))
+    for side in Side:
+        flexion, deviation = np.radians(np.clip(rng.normal(0, (25, 10)), (-60, -20), (60, 20)))
+        bend = matrix_from_vector((0, 0, flexion)) @ matrix_from_vector((0, deviation, 0))
+        arms[side] = bend[:, 0]
+    arms[Side.LEFT, 0] *= -1  # a left hand's frame is the mirror image of a right one's
+    return arms
 
 
 def _out_of_sight(arms: Array, orientation: Array, wrists: Array) -> Array:
@@ -251,10 +259,9 @@ def _out_of_sight(arms: Array, orientation: Array, wrists: Array) -> Array:
     """
     middle = len(wrists) // 2
     sight = -np.einsum("sji,sj->si", orientation[middle], wrists[middle])  # in the hands' frames
-    sight /= np.linalg.norm(sight, axis=-1, keepdims=True)
+    sight = unit(sight)
     cosine = (arms * sight).sum(axis=-1, keepdims=True)
-    across = arms - cosine * sight
-    across /= np.linalg.norm(across, axis=-1, keepdims=True)
+    across = unit(arms - cosine * sight)
     turned = np.cos(ARM_TO_SIGHT) * sight + np.sin(ARM_TO_SIGHT) * across
     return np.where(cosine > np.cos(ARM_TO_SIGHT), turned, arms)
 
@@ -267,14 +274,14 @@ def _turns(
     The approach of crossing hands points along the line of sight, that of hands apart across it;
     being uniform itself it leaves the orientation uniform.
     """
-    start = Rotation.random(random_state=rng)
+    start = random_rotation(rng)
     if kind in ("crossing", "apart"):
         wanted = rng.normal(size=3) * (
             (0.35, 0.35, 1.0) if kind == "crossing" else (1.0, 1.0, 0.35)
         )
-        wanted /= np.linalg.norm(wanted)
-        spin = Rotation.from_rotvec(wanted * rng.uniform(0, 2 * np.pi))
-        start = spin * rotation_between(placement.approach, wanted)
+        wanted = unit(wanted)
+        spin = matrix_from_vector(wanted * rng.uniform(0, 2 * np.pi))
+        start = spin @ rotation_between(placement.approach, wanted)
     walk = random_walk_rotations(rng, start, timeline.num_keys, 0.35)
     return timeline.interpolate_rotations(walk)
 
