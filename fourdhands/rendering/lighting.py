@@ -64,13 +64,13 @@ class Lighting:
     @classmethod
     def studio(cls) -> "Lighting":
         """The fixed light of overlays and contact sheets: soft, from above left, with a fill."""
-        towards = np.array([[-0.45, -0.75, -0.65], [0.75, 0.05, -0.6]])
+        towards = np.array([[-0.6, -0.8, -0.5], [0.8, 0.1, -0.45]])
         ambient = np.zeros((AMBIENT_TERMS, 3))
-        ambient[0] = (0.36, 0.36, 0.38)
+        ambient[0] = (0.28, 0.28, 0.30)
         ambient[1] = -0.1
         return cls(
             (towards / np.linalg.norm(towards, axis=1, keepdims=True)).astype(np.float32),
-            np.array([[0.72, 0.70, 0.66], [0.18, 0.19, 0.22]], np.float32),
+            np.array([[0.80, 0.78, 0.74], [0.20, 0.21, 0.24]], np.float32),
             ambient.astype(np.float32),
             0.006,
         )

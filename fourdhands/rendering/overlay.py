@@ -21,11 +21,12 @@ from fourdhands.rendering.subdivision import LoopSubdivision
 from fourdhands.rendering.surface import Bytes, Floats, Material, Surface
 from fourdhands.skeleton import BONES, NUM_JOINTS, NUM_SIDES, NUM_VERTICES, Side
 
-SIDE_COLOURS: Final = {Side.RIGHT: (232, 128, 100), Side.LEFT: (92, 146, 228)}  # sRGB
+SIDE_COLOURS: Final = {Side.RIGHT: (222, 116, 88), Side.LEFT: (84, 138, 218)}  # sRGB
 CLAY: Final = Material(wrap=(0.12, 0.1, 0.1), roughness=0.5, reflectance=0.04)
 PAPER: Final = 248  # grey of sheets and side views
 INK: Final = (40, 44, 52)
 SUPERSAMPLING: Final = 3
+MOST_SAMPLES: Final = 9_000_000  # of one picture: a whole large photograph gets fewer a pixel
 # A camera to the right of the scene: its x axis is the depth of the first camera.
 SIDE_FROM_CAMERA: Final = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
@@ -63,7 +64,8 @@ def draw_hands(
     left, top, right, bottom = region
     K[:2, 2] -= (left, top)
     patch = drawn[top:bottom, left:right]
-    rasterizer = Rasterizer(bottom - top, right - left, SUPERSAMPLING)
+    affordable = int(np.sqrt(MOST_SAMPLES / patch[..., 0].size))
+    rasterizer = Rasterizer(*patch.shape[:2], min(max(affordable, 1), SUPERSAMPLING))
     rendered = rasterizer.render(surfaces, K, Lighting.studio(), patch).rgb
     cv2.addWeighted(rendered, opacity, patch, 1.0 - opacity, 0.0, dst=rendered)
     patch[:] = rendered
