@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,7 @@ FOREARM: Final = 0.26  # metres
 UPPER_ARM: Final = 0.30
 UNDER_CUFF: Final = 0.03  # metres of forearm that are drawn inside a sleeve
 ELBOW_INSET: Final = 0.032  # metres from the end of the forearm's mesh to the middle of the elbow
-SLEEVE_CLOTH: Final = Material(
-    wrap=(0.05, 0.05, 0.05), roughness=0.85, reflectance=0.03, bump=0.22
-)
+SLEEVE_CLOTH: Final = Material(wrap=(0.05, 0.05, 0.05), roughness=0.85, reflectance=0.03, bump=0.22)
 NEAREST_OCCLUDER: Final = 0.12  # metres from the camera
 
 
@@ -226,7 +224,7 @@ def _draw_occluder(rng: np.random.Generator, hands: NDArray[np.float32]) -> Occl
     )
 
 
-def _moved(surface: Surface, rotation: NDArray[np.floating], origin: Array) -> Surface:
+def _moved(surface: Surface, rotation: NDArray[np.floating[Any]], origin: Array) -> Surface:
     """The surface turned about its own origin, which is then moved."""
     vertices = surface.vertices @ rotation.T.astype(np.float32) + origin.astype(np.float32)
     return replace(surface, vertices=vertices)

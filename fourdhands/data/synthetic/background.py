@@ -6,6 +6,7 @@ The room is fixed in the world, so a moving camera sees true parallax: a pixel o
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from fourdhands.data.synthetic.textures import (
 from fourdhands.rendering.kernels import kernel
 
 Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 FACES = 6  # of a box: -x, +x, -y, +y, -z, +z
 
 
@@ -87,7 +89,7 @@ class Backgrounds:
         )
         self._maps = mip_maps(bank)
 
-    def sample_room(self, rng: np.random.Generator, camera_path: NDArray[np.floating]) -> Room:
+    def sample_room(self, rng: np.random.Generator, camera_path: NDArray[np.floating[Any]]) -> Room:
         """Draw a room around a camera path (F, 3) in the world; furniture keeps off the path."""
         low = camera_path.min(axis=0) - rng.uniform((0.8, 0.5, 0.8), (3.0, 1.6, 3.0))
         high = camera_path.max(axis=0) + rng.uniform((0.8, 0.5, 0.8), (3.0, 1.5, 3.0))
@@ -125,8 +127,8 @@ class Backgrounds:
     def paint(
         self,
         room: Room,
-        intrinsics: NDArray[np.floating],
-        cam_from_world: NDArray[np.floating],
+        intrinsics: NDArray[np.floating[Any]],
+        cam_from_world: NDArray[np.floating[Any]],
         image_size: tuple[int, int],
     ) -> NDArray[np.uint8]:
         """Paint the room as the camera sees it.
@@ -146,26 +148,27 @@ class Backgrounds:
             half[:2, 2] = -0.25  # pixel centres lie at integers
             small = (image_size[0] // 2, image_size[1] // 2)
             image = self._paint_sharp(room, half @ intrinsics, cam_from_world, small)
-            image = cv2.GaussianBlur(image, (0, 0), sigma / 2)
-            return cv2.resize(image, image_size, interpolation=cv2.INTER_LINEAR)
+            blurred = cv2.GaussianBlur(image, (0, 0), sigma / 2)
+            return cast(Bytes, cv2.resize(blurred, image_size, interpolation=cv2.INTER_LINEAR))
         image = self._paint_sharp(room, intrinsics, cam_from_world, image_size)
-        return cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.4 else image
+        return cast(Bytes, cv2.GaussianBlur(image, (0, 0), sigma)) if sigma > 0.4 else image
 
     def _paint_sharp(
         self,
         room: Room,
-        intrinsics: NDArray[np.floating],
-        cam_from_world: NDArray[np.floating],
+        intrinsics: NDArray[np.floating[Any]],
+        cam_from_world: NDArray[np.floating[Any]],
         image_size: tuple[int, int],
     ) -> NDArray[np.uint8]:
         width, height = image_size
         rays = cam_from_world[:3, :3].T @ np.linalg.inv(intrinsics)
         position = -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
+        full, half, quarter = self._maps
         image = np.empty((height, width, 3), np.uint8)
         _trace(
             rays.astype(np.float32), position.astype(np.float32), float(1 / intrinsics[0, 0]),
             room.boxes, room.texture, room.scale, room.offset, room.shade, room.lamp,
-            *self._maps, np.empty((2, 3), np.float32), image,
+            full, half, quarter, np.empty((2, 3), np.float32), image,
         )  # fmt: skip
         return image
 
@@ -187,7 +190,7 @@ def _trace(  # type: ignore[no-untyped-def]
     work,
     image,
 ):
-    """Cast one ray a pixel; `pixel` is the width of a pixel at distance 1, `work` scratch (2, 3)."""
+    """Cast one ray a pixel; `pixel` is a pixel's width at distance 1, `work` scratch (2, 3)."""
     height, width = image.shape[:2]
     inverse, hit = work[0], work[1]
     for y in range(height):

@@ -12,7 +12,6 @@ from fourdhands.data.synthetic.effects import EffectsConfig
 from fourdhands.data.synthetic.placement import SCENE_KINDS, SceneKind
 
 
-
 @dataclass(frozen=True)
 class KindShares:
     """How often each kind of scene comes; the numbers are relative.

@@ -6,13 +6,14 @@ where the gap between the two fields is smallest, so nothing overlaps by constru
 
 from dataclasses import dataclass
 from math import atan2, pi, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fourdhands.rendering.kernels import draw_faces, inlined, kernel
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.floating[Any]]
 
 CELL = 0.0015  # metres; grid of the height fields
 NOTHING = -1e3  # metres; height where the grid sees no face
@@ -77,7 +78,9 @@ def _basis(direction: Floats) -> Floats:
     across = np.zeros(3)
     across[k - 2], across[k - 1] = -direction[k - 1], direction[k - 2]  # axis k cross direction
     across /= np.linalg.norm(across)
-    down = np.roll(across, -1) * np.roll(direction, -2) - np.roll(across, -2) * np.roll(direction, -1)
+    down = np.roll(across, -1) * np.roll(direction, -2) - np.roll(across, -2) * np.roll(
+        direction, -1
+    )
     return np.stack((across, down, direction))
 
 
@@ -145,9 +148,7 @@ def _signed_distances(points, triangles, signed):  # type: ignore[no-untyped-def
             cx, cy, cz = triangles[t, 2, 0] - x, triangles[t, 2, 1] - y, triangles[t, 2, 2] - z
             a, b, c = _length(ax, ay, az), _length(bx, by, bz), _length(cx, cy, cz)
             # solid angle (Van Oosterom and Strackee 1983)
-            volume = (
-                ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
-            )
+            volume = ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
             ab = ax * bx + ay * by + az * bz
             bc = bx * cx + by * cy + bz * cz
             ca = cx * ax + cy * ay + cz * az
@@ -164,7 +165,15 @@ def _length(x: float, y: float, z: float) -> float:
 
 @inlined
 def _squared_distance(
-    ax: float, ay: float, az: float, bx: float, by: float, bz: float, cx: float, cy: float, cz: float
+    ax: float,
+    ay: float,
+    az: float,
+    bx: float,
+    by: float,
+    bz: float,
+    cx: float,
+    cy: float,
+    cz: float,
 ) -> float:
     """From the origin to a triangle (Ericson, Real-Time Collision Detection, 5.1.5)."""
     ux, uy, uz = bx - ax, by - ay, bz - az

@@ -1,6 +1,7 @@
 """What a real camera adds to a picture: motion blur, missed focus, exposure, noise, compression."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -90,7 +91,7 @@ class EffectsRack:
         rng: np.random.Generator,
         effects: CameraEffects,
         image: Bytes,
-        velocity: NDArray[np.floating],
+        velocity: NDArray[np.floating[Any]],
         moving: NDArray[np.float32],
     ) -> Bytes:
         """Turn a clean rendering into a photograph.
@@ -109,8 +110,7 @@ class EffectsRack:
         if np.linalg.norm(streak) > SHORTEST_STREAK:
             image = _smear(image, streak, moving)
         if effects.defocus > 0:
-            image = cv2.GaussianBlur(image, (0, 0), effects.defocus)
-        height, width = image.shape[:2]
+            image = cast(Bytes, cv2.GaussianBlur(image, (0, 0), effects.defocus))
         shifts = rng.integers(NOISE_SIZE, size=2)
         out = np.empty_like(image)
         # shot noise grows with the root of the signal, read-out noise does not
@@ -129,13 +129,13 @@ class EffectsRack:
         return cv2.imencode(".jpg", bgr, quality)[1].tobytes()
 
 
-def _smear(image: Bytes, streak: NDArray[np.floating], moving: NDArray[np.float32]) -> Bytes:
+def _smear(image: Bytes, streak: NDArray[np.floating[Any]], moving: NDArray[np.float32]) -> Bytes:
     """Blur along a streak (pixels) where things move, and as far as they smear."""
-    half = streak / 2 * min(1.0, LONGEST_STREAK / np.linalg.norm(streak))
+    half = streak / 2 * min(1.0, LONGEST_STREAK / float(np.linalg.norm(streak)))
     reach = int(np.ceil(np.abs(half).max()))
     line = np.zeros((2 * reach + 1,) * 2, np.float32)
-    start, end = (np.round((reach + sign * half) * 256).astype(int).tolist() for sign in (-1, 1))
-    cv2.line(line, start, end, 1.0, 1, cv2.LINE_AA, shift=8)
+    ends = [np.round((reach + sign * half) * 256).astype(int).tolist() for sign in (-1, 1)]
+    cv2.line(line, ends[0], ends[1], (1.0,), 1, cv2.LINE_AA, shift=8)
     line /= line.sum()
     rows, columns = np.flatnonzero(moving.any(axis=1)), np.flatnonzero(moving.any(axis=0))
     if len(rows) == 0:

@@ -4,6 +4,7 @@ Finger angles, wrist orientations and gaps between hands all move through the sa
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,10 +62,8 @@ class Timeline:
         return keys[self.segment] * (1 - progress) + keys[self.segment + 1] * progress
 
     def interpolate_rotations(self, keys: Array) -> Array:
-        """Rotations (K, 3, 3) at the keys to (F, 3, 3) at the frames, along great circles (slerp)."""
-        steps = [
-            vector_from_matrix(start.T @ end) for start, end in zip(keys, keys[1:], strict=False)
-        ]
+        """Rotations (K, 3, 3) at the keys to (F, 3, 3) at the frames, by slerp."""
+        steps = [vector_from_matrix(start.T @ end) for start, end in pairwise(keys)]
         turns = np.array(steps)[self.segment] * self.progress[:, None]
         return keys[self.segment] @ matrices_from_vectors(turns)
 
@@ -78,9 +77,7 @@ def minimum_jerk(phase: ArrayLike) -> Array:
     return s**3 * (10 + s * (6 * s - 15))
 
 
-def random_walk_rotations(
-    rng: np.random.Generator, start: Array, count: int, step: float
-) -> Array:
+def random_walk_rotations(rng: np.random.Generator, start: Array, count: int, step: float) -> Array:
     """A walk (count, 3, 3) from `start` (3, 3), turning by about `step` radians from key to key.
 
     The turns are isotropic, so a uniformly distributed start makes every key uniform on SO(3).

@@ -4,6 +4,8 @@ Only skin of different bones is tested against each other, and only where the bo
 cheap enough for every frame of every clip.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,12 +27,14 @@ class PiercingTest:
         bones = assets.weights[assets.faces].sum(axis=1).argmax(axis=1)
         order = np.argsort(bones, kind="stable")
         self._faces = np.ascontiguousarray(assets.faces[order], np.int32)
-        self._starts = np.searchsorted(bones[order], np.arange(NUM_MANO_JOINTS + 1)).astype(np.int32)
+        self._starts = np.searchsorted(bones[order], np.arange(NUM_MANO_JOINTS + 1)).astype(
+            np.int32
+        )
         self._boxes = np.empty((len(self._faces), 6), np.float32)
         self._bone_boxes = np.empty((NUM_MANO_JOINTS, 6), np.float32)
         self._near = np.empty(len(self._faces), np.int32)
 
-    def __call__(self, vertices: NDArray[np.floating]) -> bool:
+    def __call__(self, vertices: NDArray[np.floating[Any]]) -> bool:
         """Whether any edge of one bone's skin passes through a face of another's: (778, 3)."""
         return bool(
             _pierces(

@@ -60,8 +60,10 @@ class Placer:
         self._num_faces = model.closed_faces.shape[1]
         self._faces = [_with_forearm(f.numpy().astype(np.int32)) for f in model.closed_faces]
         self._corners = [faces[: self._num_faces] for faces in self._faces]
-        self._regions = [_regions(assets.v_template, assets.weights, faces)
-                         for assets, faces in zip(model.assets, self._corners, strict=True)]  # fmt: skip
+        self._regions = [
+            _regions(assets.v_template, assets.weights, faces)
+            for assets, faces in zip(model.assets, self._corners, strict=True)
+        ]
 
     def place(
         self,
@@ -76,7 +78,7 @@ class Placer:
         Args:
             rng: Source of randomness.
             kind: "single" places the hands like "apart"; one of them is left out later.
-            vertices: (F, S, 778, 3) posed hands, each in its own frame with the wrist at the origin.
+            vertices: (F, S, 778, 3) posed hands, each in its own frame, the wrist at the origin.
             arms: (S, 3) direction from the wrist to the elbow in each hand's frame.
             timeline: When the hands move against each other.
         """
@@ -91,7 +93,7 @@ class Placer:
         self, rng: np.random.Generator, vertices: Array, arms: Array, bodies: list[Array]
     ) -> "_Draft":
         """Draw which places touch and from where, until hand meets hand and not a forearm."""
-        for attempt in range(ATTEMPTS):
+        for _ in range(ATTEMPTS):
             anchors, normals = zip(
                 *(self._draw_anchor(rng, vertices[side], side) for side in Side), strict=True
             )
@@ -193,7 +195,7 @@ def _facing(rng: np.random.Generator, normals: tuple[Array, Array], arms: Array)
 def _draft_free(rng: np.random.Generator) -> _Draft:
     centre = np.array((-0.09, 0, 0))  # about the middle of the right hand, from its wrist
     return _Draft(
-        random_rotation(rng), unit(rng.normal(size=3)), centre, centre * (-1, 1, 1)
+        random_rotation(rng), unit(rng.normal(size=3)), centre, centre * np.array((-1.0, 1.0, 1.0))
     )
 
 

@@ -4,6 +4,8 @@ OpenCV and plain arithmetic: the rotation objects of scipy cost 0.05 ms a call, 
 tenth of the time of a short clip.
 """
 
+from typing import cast
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,14 +20,12 @@ def matrices_from_vectors(vectors: ArrayLike) -> Array:
 
 def matrix_from_vector(vector: ArrayLike) -> Array:
     """Rotation vector (3,), radians, to matrix (3, 3)."""
-    matrix: Array = cv2.Rodrigues(np.asarray(vector, np.float64))[0]
-    return matrix
+    return cast(Array, cv2.Rodrigues(np.asarray(vector, np.float64))[0])
 
 
 def vector_from_matrix(matrix: Array) -> Array:
     """Matrix (3, 3) to rotation vector (3,), radians, at most half a turn."""
-    vector: Array = cv2.Rodrigues(matrix)[0][:, 0]
-    return vector
+    return cast(Array, cv2.Rodrigues(matrix)[0][:, 0])
 
 
 def random_rotation(rng: np.random.Generator) -> Array:

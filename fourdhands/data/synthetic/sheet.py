@@ -1,4 +1,4 @@
-"""A contact sheet of a rendered set: clips with their skeletons, to see at a glance what is in it."""
+"""A contact sheet of a rendered set: clips with their skeletons, to see at a glance."""
 
 from itertools import islice
 from pathlib import Path

@@ -20,6 +20,7 @@ from fourdhands.data.synthetic.camera import (
 )
 from fourdhands.data.synthetic.config import SceneConfig
 from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations, tremor
+from fourdhands.data.synthetic.piercing import PiercingTest
 from fourdhands.data.synthetic.placement import Placement, Placer, SceneKind
 from fourdhands.data.synthetic.rotation import (
     matrix_from_vector,
@@ -28,7 +29,6 @@ from fourdhands.data.synthetic.rotation import (
     unit,
 )
 from fourdhands.data.synthetic.scene import Scene
-from fourdhands.data.synthetic.piercing import PiercingTest
 from fourdhands.hands.anatomy import JointAxes, rotations_from_angles, sample_hand_angles
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import NUM_BETAS, NUM_SIDES, WRIST, Side
@@ -188,7 +188,7 @@ class Stage:
     def _depths(
         self, rng: np.random.Generator, timeline: Timeline, intrinsics: Array, points: Array
     ) -> Array:
-        """(F,) depth of the group's middle: hands of the wanted size, in the picture, not too near."""
+        """(F,) depths of the group's middle: wanted size, inside the picture, not too near."""
         config = self.config
         size = rng.uniform(*config.hand_size) * config.image_size[1]
         depth = np.clip(intrinsics[0, 0] * HAND_LENGTH / size, *config.distance)

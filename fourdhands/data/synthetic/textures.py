@@ -194,7 +194,7 @@ def dead_leaves(
         ellipse = (tuple(centres[i]), (2 * radii[i], 2 * radii[i] * stretch[i]), angles[i])
         if boxy[i]:
             corners = cv2.boxPoints(ellipse)
-            shadow = (corners + (1.5, 2.5)).astype(np.int32)
+            shadow = np.add(corners, (1.5, 2.5)).astype(np.int32)
             cv2.fillConvexPoly(image, shadow, [0.35 * c for c in colour], cv2.LINE_AA)
             cv2.fillConvexPoly(image, corners.astype(np.int32), colour, cv2.LINE_AA)
         else:
