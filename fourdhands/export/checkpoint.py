@@ -99,28 +99,29 @@ def load_network_weights(
         ) from error
 
 
-def require_same_network(
-    checkpoint: Mapping[str, Any], network: Mapping[str, Any], path: Path
+def require_same(
+    checkpoint: Mapping[str, Any], run: Mapping[str, Any], part: str, path: Path
 ) -> None:
-    """Refuse a checkpoint whose network is configured otherwise.
+    """Refuse a checkpoint of a run that was configured otherwise.
 
     Args:
         checkpoint: as read.
-        network: the configuration that is wanted, as plain data.
+        run: the whole configuration that is wanted, as plain data.
+        part: the part of it that has to be the same.
         path: of the checkpoint, for the message.
 
     Raises:
-        ValueError: it is, with the keys that differ.
+        ValueError: it differs, with the keys.
     """
-    stored = _flatten(checkpoint[KEY]["network"], "network")
-    wanted = _flatten(network, "network")
+    stored = _flatten(checkpoint[KEY]["run"][part], part)
+    wanted = _flatten(run[part], part)
     differing = [
         f"{key} is {stored.get(key, 'absent')!r} there and {wanted.get(key, 'absent')!r} here"
         for key in sorted(stored.keys() | wanted.keys())
         if stored.get(key, "absent") != wanted.get(key, "absent")
     ]
     if differing:
-        raise ValueError(f"{path}: holds another network: {'; '.join(differing[:3])}")
+        raise ValueError(f"{path}: of a run with another {part}: {'; '.join(differing[:3])}")
 
 
 def _flatten(value: Any, path: str) -> dict[str, Any]:

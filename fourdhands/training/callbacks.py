@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from fourdhands import config
 from fourdhands.evaluation.pictures import COLUMNS, draw_frame
+from fourdhands.evaluation.report import save_image
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.hands.mano import HandModel
 from fourdhands.rendering.overlay import grid
@@ -31,6 +31,7 @@ from fourdhands.structures import ClipBatch
 
 MPJPE = "val/mpjpe_mm"
 LAST, BEST = "last.ckpt", "best.ckpt"
+SIDE_VIEWS = ("side, predicted", "side, true")
 
 
 class FiniteLossGuard(pl.Callback):
@@ -281,7 +282,7 @@ class Throughput(pl.Callback):
 
 
 class ValidationPictures(pl.Callback):
-    """Draws the middle frames of the first validation clips: `pictures/step-000100.png`.
+    """Draws a frame of each of the first validation clips: `pictures/step-000100.png`.
 
     Args:
         folder: of the run.
@@ -293,8 +294,7 @@ class ValidationPictures(pl.Callback):
         self.folder = folder / "pictures"
         self.count = count
         self.hand_model = hand_model
-        self.cells: list[NDArray[np.uint8]] = []
-        self.captions: list[str] = []
+        self.rows: dict[str, list[NDArray[np.uint8]]] = {}
 
     def on_validation_batch_end(
         self,
@@ -306,30 +306,29 @@ class ValidationPictures(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Draw what is still wanted."""
-        missing = self.count - len(self.cells) // COLUMNS
-        if not trainer.is_global_zero or missing <= 0:
+        if not trainer.is_global_zero:
             return
         frame = batch.times.shape[1] // 2
-        for clip, meta in enumerate(batch.meta[:missing]):
-            self.cells += draw_frame(batch, outputs["predictions"], self.hand_model, clip, frame)
-            self.captions += [meta.key, "predicted", "true", "left hand", "predicted", "true"]
-            self.captions += ["side, predicted", "side, true"]
+        for clip, meta in enumerate(batch.meta):
+            if len(self.rows) < self.count and meta.key not in self.rows:
+                self.rows[meta.key] = draw_frame(
+                    batch, outputs["predictions"], self.hand_model, clip, frame
+                )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the sheet."""
-        if self.cells:
-            sheet = grid(self.cells, COLUMNS, self.captions)
-            self.folder.mkdir(exist_ok=True)
-            path = self.folder / f"step-{trainer.global_step:06d}.png"
-            cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-        self.cells, self.captions = [], []
+        rows, self.rows = self.rows, {}
+        if not rows:
+            return
+        columns = ("predicted", "true", "left hand", "predicted", "true", *SIDE_VIEWS)
+        captions = [caption for key in rows for caption in (key, *columns)]
+        sheet = grid([cell for row in rows.values() for cell in row], COLUMNS, captions)
+        self.folder.mkdir(exist_ok=True)
+        save_image(sheet, self.folder / f"step-{trainer.global_step:06d}.png")
 
 
 class ProgressBar(TQDMProgressBar):
     """One bar for the whole run; Lightning's has one for each epoch."""
-
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=5)
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Show the whole run."""

@@ -18,7 +18,7 @@ from fourdhands.export.checkpoint import (
     describe,
     load_network_weights,
     read_checkpoint,
-    require_same_network,
+    require_same,
 )
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
@@ -241,7 +241,8 @@ def _check_start(run: ReconstructionRun) -> int:
             )
         return 0
     checkpoint = read_checkpoint(run.resume)
-    require_same_network(checkpoint, config.to_dict(run.network), run.resume)
+    for part in ("network", "optimizer"):
+        require_same(checkpoint, config.to_dict(run), part, run.resume)
     if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
         raise ValueError(
             f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "
@@ -264,6 +265,7 @@ def _quieten() -> None:
         r".*`IterableDataset` has `__len__` defined",
         r".*The dirpath|.*Experiment logs directory",
         r".*module\(s\) in eval mode",
+        r".*`self.log\('val/.*sync_dist",  # the metrics are summed over processes already
         r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own affair with torch
     ):
         warnings.filterwarnings("ignore", message=message)

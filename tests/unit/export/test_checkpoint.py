@@ -11,7 +11,7 @@ from fourdhands.export.checkpoint import (
     load_network_weights,
     network_weights,
     read_checkpoint,
-    require_same_network,
+    require_same,
 )
 
 RUN = {"network": {"dim": 4, "temporal": None}, "seed": 1}
@@ -76,10 +76,12 @@ def test_hostile_files_execute_nothing(tmp_path, monkeypatch):
 
 def test_other_networks_are_refused(checkpoint):
     content = read_checkpoint(checkpoint)
-    require_same_network(content, {"dim": 4, "temporal": None}, checkpoint)
-    with pytest.raises(ValueError, match=r"network.dim is 4 there and 8 here"):
-        require_same_network(content, {"dim": 8, "temporal": None}, checkpoint)
-    with pytest.raises(ValueError, match=r"network.temporal is None there and 'absent' here"):
-        require_same_network(content, {"dim": 4, "temporal": {"depth": 1}}, checkpoint)
+    require_same(content, RUN | {"seed": 2}, "network", checkpoint)
+    for network, message in (
+        ({"dim": 8, "temporal": None}, r"another network: network.dim is 4 there and 8 here"),
+        ({"dim": 4, "temporal": {"depth": 1}}, r"network.temporal is None there and 'absent' here"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            require_same(content, {"network": network}, "network", checkpoint)
     with pytest.raises(ValueError, match=r"another network: size mismatch for weight.*and 1 more"):
         load_network_weights(nn.Linear(4, 5), content, checkpoint)
