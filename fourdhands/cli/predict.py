@@ -1,0 +1,108 @@
+"""`fourdhands predict`: the hands in photographs."""
+
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from fourdhands.cli.main import one_line
+from fourdhands.export.predictor import load_predictor
+from fourdhands.skeleton import Side
+from fourdhands.video.detect import BoxDetector, Detector, Image, parse_box
+from fourdhands.video.mediapipe_hands import MediaPipeDetector
+from fourdhands.video.pictures import draw_overlay, draw_sheet
+from fourdhands.video.predict import PhotoHands, predict_photo, read_photo
+
+
+def predict(
+    photos: tuple[Path, ...],
+    *,
+    checkpoint: Path,
+    out: Path,
+    box: tuple[str, ...] = (),
+    focal_length: float | None = None,
+) -> None:
+    """Reconstruct the hands in photographs.
+
+    For each NAME.jpg writes NAME_overlay.png, NAME_sheet.png (what was found, cropped and
+    predicted) and NAME.npz. A photograph that cannot be read or shows no hand is reported; the
+    others are done all the same, and the exit status is 1.
+
+    Args:
+        photos: Images.
+        checkpoint: Of `train.py reconstruction`.
+        out: Folder for the results.
+        box: Hands of the photograph as x,y,w,h,side (top left corner and size in pixels, right or
+            left), instead of looking for them.
+        focal_length: In pixels; sqrt(width^2 + height^2) if not given.
+
+    Raises:
+        ValueError: An argument makes no sense, the checkpoint cannot be used, or a photograph gave
+            no result.
+        OSError: A file cannot be read or written.
+    """
+    _check(photos, box, focal_length)
+    boxes = tuple(parse_box(text) for text in box)
+    predictor = load_predictor(checkpoint)
+    detector: Detector = BoxDetector(boxes) if boxes else MediaPipeDetector()
+    out.mkdir(parents=True, exist_ok=True)
+    failures = 0
+    for path in tqdm(photos, desc="predicting", unit="photo", disable=len(photos) == 1):
+        try:
+            image = read_photo(path)
+            hands = predict_photo(image, detector, predictor, focal_length)
+            if hands is None:
+                raise ValueError(f"{path}: no hand found; give boxes by --box x,y,w,h,side")
+        except (ValueError, OSError) as error:
+            if len(photos) == 1:
+                raise
+            failures += 1
+            tqdm.write(f"failed: {one_line(error)}", file=sys.stderr)
+            continue
+        overlay = out / f"{path.stem}_overlay.png"
+        _write(overlay, _png(draw_overlay(image, hands)))
+        _write(out / f"{path.stem}_sheet.png", _png(draw_sheet(image, hands, predictor.crop.size)))
+        _write(out / f"{path.stem}.npz", hands.to_bytes())
+        tqdm.write(f"{path}: {_describe(hands)}; {overlay}")
+    if failures:
+        raise ValueError(f"{failures} of {len(photos)} photographs gave no result, see above")
+
+
+def _check(photos: Sequence[Path], box: Sequence[str], focal_length: float | None) -> None:
+    """Refuse arguments that make no sense together, before anything is loaded."""
+    if box and len(photos) > 1:
+        raise ValueError(f"--box belongs to one photograph, {len(photos)} are given")
+    if focal_length is not None and not 0 < focal_length < math.inf:
+        raise ValueError(f"--focal_length is {focal_length}, it has to be positive, in pixels")
+    stems = Counter(path.stem for path in photos)
+    stem, count = stems.most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} photographs are named '{stem}', their results would collide")
+
+
+def _describe(hands: PhotoHands) -> str:
+    """The pairs in words: `right 0.99 + left 0.92, right 0.97`."""
+    pairs = [
+        " + ".join(f"{side.name.lower()} {score[side]:.2f}" for side in Side if present[side])
+        for present, score in zip(hands.present, hands.score, strict=True)
+    ]
+    return ", ".join(pairs)
+
+
+def _png(image: Image) -> bytes:
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file wholly or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""MediaPipe's hand detector behind the `Detector` protocol (extra `video`).
+
+The old interface `mp.solutions.hands` is used on purpose: its last wheel, 0.10.21, carries the
+models, so that pip alone is enough and nothing is downloaded.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourdhands.skeleton import Side
+from fourdhands.video.detect import Detection, Floats, Image, bbox_from_joints, corners
+from fourdhands.video.pairing import merge_duplicates
+
+# The old interface takes its input for a mirrored selfie: in an ordinary photograph its "Left" is
+# a right hand.
+SIDE_OF_LABEL: Final = {"Left": Side.RIGHT, "Right": Side.LEFT}
+MAX_HANDS: Final = 8
+MIN_PALM_SCORE: Final = 0.2
+MIN_LONE_SCORE: Final = 0.7
+"""A hand that one look alone shows needs a surer side than this to count."""
+CUT_MARGIN: Final = 0.02
+"""Hands nearer to the cut border of a tile than this fraction of its size may go on beyond it."""
+
+_CHATTER: Final = re.compile(rb"INFO: |WARNING: All log messages before absl|[IW]\d{4} ")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way of looking at an image: a part of it, turned, with one of MediaPipe's models.
+
+    Attributes:
+        model: 1 the full model, 0 the lite one.
+        turns: quarter turns, anticlockwise.
+        tile: left, top, width, height of the part as fractions of the image.
+    """
+
+    model: int
+    turns: int = 0
+    tile: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+def _tiles(count: int, size: float) -> list[tuple[float, float, float, float]]:
+    """A grid of count x count overlapping tiles; `size` is a tile's fraction of the image."""
+    starts = [(1 - size) * k / (count - 1) for k in range(count)]
+    return [(left, top, size, size) for top in starts for left in starts]
+
+
+# MediaPipe finds palms in a 192 x 192 copy of the image, so small hands need tiles and odd angles
+# need turns. The most trusted look comes first. Figures: docs/predict.md.
+ALL_LOOKS: Final = (
+    Look(model=1),
+    Look(model=0),
+    *(Look(model=1, turns=turns) for turns in (1, 2, 3)),
+    *(Look(model=1, tile=tile) for tile in _tiles(2, 0.65)),
+    *(Look(model=1, tile=tile) for tile in _tiles(3, 0.45)),
+    *(Look(model=0, turns=turns) for turns in (1, 2, 3)),
+    *(Look(model=0, tile=tile) for tile in _tiles(2, 0.65)),
+)
+
+
+class MediaPipeDetector:
+    """Hands of single images by MediaPipe, looking several times.
+
+    Args:
+        looks: what each image is looked at with, the most trusted first; one look is the plain
+            detector and takes about 20 ms, all of them half a second.
+
+    Raises:
+        ValueError: MediaPipe is missing or carries no models.
+    """
+
+    def __init__(self, looks: Sequence[Look] = ALL_LOOKS) -> None:
+        self._looks = tuple(looks)
+        solution = _import_solution()
+        with _quiet_native_logs():
+            self._models = {
+                model: solution.Hands(
+                    static_image_mode=True,
+                    max_num_hands=MAX_HANDS,
+                    model_complexity=model,
+                    min_detection_confidence=MIN_PALM_SCORE,
+                )
+                for model in {look.model for look in self._looks}
+            }
+            for model in self._models.values():  # threads load the networks, and chat as they do
+                model.process(np.zeros((64, 64, 3), np.uint8))
+
+    def __call__(self, image: Image) -> list[Detection]:
+        """Find the hands of an RGB image (H, W, 3), every hand once."""
+        with _quiet_native_logs():
+            found = [hand for look in self._looks for hand in self._look(image, look)]
+        lone_score = MIN_LONE_SCORE if len(self._looks) > 1 else 0.0
+        return merge_duplicates(found, min_lone_score=lone_score)
+
+    def _look(self, image: Image, look: Look) -> Iterator[Detection]:
+        height, width = image.shape[:2]
+        offset, part = _cut(image, look.tile)
+        turned = np.ascontiguousarray(np.rot90(part, look.turns))
+        answer = self._models[look.model].process(turned)
+        for landmarks, handedness in zip(
+            answer.multi_hand_landmarks or (), answer.multi_handedness or (), strict=True
+        ):
+            category = handedness.classification[0]
+            joints_2d = unturn(_pixels(landmarks, turned), turned.shape, look.turns) + offset
+            hand = make_detection(category.label, category.score, joints_2d, (width, height))
+            if (hand.bbox[2:] > 0).all() and not _is_cut(hand, offset, part, image):
+                yield hand
+
+
+def make_detection(
+    label: str, score: float, joints_2d: Floats, image_size: tuple[int, int]
+) -> Detection:
+    """One hand in our terms.
+
+    Args:
+        label: MediaPipe's, "Left" or "Right" as in a mirror.
+        score: how sure MediaPipe is of the label.
+        joints_2d: (21, 2) pixels; MediaPipe's order is the common one.
+        image_size: width, height.
+    """
+    inside = ((joints_2d >= -0.5) & (joints_2d <= np.array(image_size) - 0.5)).all(-1)
+    return Detection(
+        side=SIDE_OF_LABEL[label],
+        bbox=bbox_from_joints(joints_2d, image_size),
+        score=float(score),
+        joints_2d=joints_2d.astype(np.float32),
+        joint_scores=(score * inside).astype(np.float32),
+    )
+
+
+def unturn(points: Floats, shape: tuple[int, ...], turns: int) -> Floats:
+    """Where pixels (N, 2) of `numpy.rot90(image, turns)` with this shape lie in the image."""
+    height, width = shape[:2]
+    for _ in range(turns):
+        points = np.stack((height - 1 - points[:, 1], points[:, 0]), -1)
+        height, width = width, height
+    return points
+
+
+def _pixels(landmarks: Any, image: Image) -> Floats:
+    height, width = image.shape[:2]  # the image spans 0 to 1 there, -0.5 to size - 0.5 here
+    unit = np.array([(landmark.x, landmark.y) for landmark in landmarks.landmark])
+    return unit * (width, height) - 0.5
+
+
+def _cut(image: Image, tile: tuple[float, float, float, float]) -> tuple[NDArray[np.int64], Image]:
+    """Left top corner (2,) and pixels of a tile."""
+    height, width = image.shape[:2]
+    left, top = round(tile[0] * width), round(tile[1] * height)
+    right, bottom = round((tile[0] + tile[2]) * width), round((tile[1] + tile[3]) * height)
+    return np.array((left, top)), image[top:bottom, left:right]
+
+
+def _is_cut(
+    hand: Detection,
+    offset: NDArray[np.int64],
+    part: Image,
+    image: Image,
+) -> bool:
+    """Whether a hand touches a border of the part that is not one of the image."""
+    size, image_size = np.array(part.shape[1::-1]), np.array(image.shape[1::-1])
+    margin = CUT_MARGIN * size.max()
+    low, high = corners(hand.bbox)
+    at_start = (offset > 0) & (low < offset + margin)
+    at_end = (offset + size < image_size) & (high > offset + size - margin)
+    return bool((at_start | at_end).any())
+
+
+def _import_solution() -> Any:
+    remedy = "install it with `pip install 'fourdhands[video]'`, or give boxes by hand"
+    try:
+        with _quiet_native_logs():
+            import mediapipe
+            from mediapipe.python.solutions import hands
+    except ModuleNotFoundError as error:
+        if error.name == "mediapipe":
+            raise ValueError(f"finding hands needs MediaPipe: {remedy}") from None
+        raise ValueError(
+            f"MediaPipe {mediapipe.__version__} carries no models, 0.10.21 does: {remedy}"
+        ) from error
+    return hands
+
+
+@contextmanager
+def _quiet_native_logs() -> Iterator[None]:
+    """Drop what MediaPipe's C++ side chats on stderr, whatever its log level; errors pass."""
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            kept.seek(0)
+            for line in kept:
+                if not _CHATTER.match(line):
+                    os.write(2, line)

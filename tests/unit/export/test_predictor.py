@@ -1,0 +1,75 @@
+"""Predictors: the network of a checkpoint again, or one line about why not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fourdhands import config
+from fourdhands.export.checkpoint import describe
+from fourdhands.export.predictor import load_predictor
+from fourdhands.hands.mano import HandModel
+from fourdhands.models.backbone import BackboneConfig
+from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.models.sir import SpatialConfig
+from tests.helpers.batches import random_batch
+
+TINY = NetworkConfig(
+    crop_size=(32, 32), spatial=SpatialConfig(dim=32), relation=None, temporal=None
+)
+
+
+def write_checkpoint(path: Path, trained: TwoHandNetwork, **changes) -> Path:
+    run = {
+        "network": config.to_dict(trained.config),
+        "data": {"bbox_scale": 1.7, "box": "separate", "batch_size": 3},
+        "mano": None,
+    }
+    weights = {f"network.{name}": value for name, value in trained.state_dict().items()}
+    torch.save({"state_dict": weights, "fourdhands": describe(run | changes)}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def network() -> TwoHandNetwork:
+    torch.manual_seed(0)
+    return TwoHandNetwork(TINY).eval()
+
+
+def test_predicts_what_the_trained_network_predicts(network, tmp_path):
+    predictor = load_predictor(write_checkpoint(tmp_path / "a.ckpt", network))
+    assert predictor.crop.size == (32, 32)
+    assert predictor.crop.bbox_scale == 1.7
+    assert not predictor.network.training
+    batch = random_batch(HandModel(), crop_size=(32, 32))
+    predicted = predictor(batch)
+    with torch.no_grad():
+        expected = network(batch)
+    assert torch.equal(predicted.hands.hand_pose, expected.hands.hand_pose)
+    assert torch.equal(predicted.upsilon, expected.upsilon)
+    assert not predicted.upsilon.requires_grad
+
+
+def test_never_fetches_pretrained_weights(network, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    trained = replace(TINY, backbone=BackboneConfig(pretrained=True))
+    path = write_checkpoint(tmp_path / "a.ckpt", network, network=config.to_dict(trained))
+    assert not load_predictor(path).network.config.backbone.pretrained
+
+
+def test_misfits_are_refused_in_one_line(network, tmp_path):
+    wider = config.to_dict(replace(TINY, spatial=SpatialConfig(dim=64)))
+    unknown = config.to_dict(TINY) | {"wings": 2}
+    for changes, message in (
+        ({"network": wider}, r"a.ckpt: the weights are of another network"),
+        ({"network": unknown}, r"a.ckpt: network: unknown key 'wings'"),
+        ({"data": {}}, r"a.ckpt: data: .*bbox_scale"),
+        ({"mano": str(tmp_path / "gone")}, r"MANO folder '.*gone' does not exist"),
+    ):
+        path = write_checkpoint(tmp_path / "a.ckpt", network, **changes)
+        with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+            load_predictor(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        load_predictor(tmp_path / "none.ckpt")

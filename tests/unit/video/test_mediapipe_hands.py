@@ -1,0 +1,105 @@
+"""MediaPipe behind our terms; only the last tests need MediaPipe itself."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fourdhands.hands.mano import HandModel
+from fourdhands.rendering.overlay import draw_hands
+from fourdhands.skeleton import Side
+from fourdhands.structures import HandState
+from fourdhands.video.mediapipe_hands import (
+    ALL_LOOKS,
+    Look,
+    MediaPipeDetector,
+    _quiet_native_logs,
+    make_detection,
+    unturn,
+)
+
+
+def test_labels_of_the_mirrored_interface_are_swapped():
+    joints_2d = np.random.default_rng(0).uniform(10, 90, (21, 2))
+    assert make_detection("Left", 0.9, joints_2d, (100, 100)).side is Side.RIGHT
+    assert make_detection("Right", 0.9, joints_2d, (100, 100)).side is Side.LEFT
+
+
+def test_joints_outside_the_image_have_no_score():
+    joints_2d = np.full((21, 2), 50.0)
+    joints_2d[3] = (120, 50)
+    scores = make_detection("Left", 0.5, joints_2d, (100, 100)).joint_scores
+    assert scores is not None
+    assert scores[3] == 0
+    assert (np.delete(scores, 3) == 0.5).all()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_unturn_finds_the_pixel_again(turns):
+    image = np.arange(5 * 7).reshape(5, 7)
+    turned = np.rot90(image, turns)
+    for y, x in np.ndindex(*turned.shape):
+        ((column, row),) = unturn(np.array([(x, y)]), turned.shape, turns)
+        assert image[row, column] == turned[y, x]
+
+
+def test_looks_cover_the_image_and_stay_inside():
+    for look in ALL_LOOKS:
+        left, top, width, height = look.tile
+        assert min(left, top) >= 0
+        assert max(left + width, top + height) <= 1 + 1e-9
+
+
+def test_chatter_is_dropped_and_errors_pass(capfd):
+    with _quiet_native_logs():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+        os.write(2, b"W0000 00:00:17 7 feedback.cc:114] Feedback manager\nE0000 real trouble\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "E0000 real trouble\nafter\n"
+
+
+def test_without_mediapipe_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(ValueError, match=r"pip install 'fourdhands\[video\]'"):
+        MediaPipeDetector()
+
+
+@pytest.fixture(scope="module")
+def open_palm():
+    """A right palm towards the camera, fingers up, thumb on the image's left; and its mesh."""
+    orient = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    state = HandState(
+        global_orient=orient.expand(2, 3, 3),
+        hand_pose=torch.eye(3).expand(2, 15, 3, 3),
+        betas=torch.zeros(2, 10),
+        transl=torch.tensor((-0.1, 0.06, 0.6)).expand(2, 3),
+    )
+    vertices = HandModel()(state).vertices.numpy()
+    intrinsics = np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+    image = draw_hands(
+        np.full((480, 640, 3), (70, 80, 90), np.uint8), vertices, [True, False], intrinsics, 1.0
+    )
+    pixels = vertices[0] @ intrinsics.T
+    return image, pixels[:, :2] / pixels[:, 2:]
+
+
+@pytest.mark.parametrize("looks", [ALL_LOOKS, ALL_LOOKS[:1], (Look(model=1, turns=1),)])
+def test_a_drawn_hand_is_found_once_in_place_and_on_its_side(open_palm, looks):
+    pytest.importorskip("mediapipe")
+    image, pixels = open_palm
+    detector = MediaPipeDetector(looks)
+    low, high = pixels.min(0), pixels.max(0)
+    (right,) = detector(image)
+    assert right.side is Side.RIGHT
+    assert np.abs(right.bbox[:2] - (low + high) / 2).max() < 0.1 * (high - low).max()
+    assert np.abs(right.bbox[2:] - (high - low)).max() < 0.2 * (high - low).max()
+    (left,) = detector(np.ascontiguousarray(image[:, ::-1]))
+    assert left.side is Side.LEFT
+    assert abs(left.bbox[0] - (639 - right.bbox[0])) < 10
+
+
+def test_nothing_is_found_in_an_empty_room():
+    pytest.importorskip("mediapipe")
+    assert MediaPipeDetector()(np.full((300, 400, 3), 127, np.uint8)) == []
