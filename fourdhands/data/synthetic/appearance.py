@@ -48,6 +48,21 @@ class AppearanceConfig:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whom a surface belongs to.
+
+    Attributes:
+        label: Its value in masks.
+        side: Of the arm, or None for objects.
+        bare: Whether it is skin.
+    """
+
+    label: int
+    side: Side | None = None
+    bare: bool = False
+
+
+@dataclass(frozen=True)
 class Occluder:
     """An object in front of the hands.
 
@@ -128,33 +143,29 @@ class Wardrobe:
             occluder=_draw_occluder(rng, scene.vertices[:, scene.present]) if occluded else None,
         )
 
-    def dress(self, look: Look, scene: Scene, frame: int) -> tuple[list[Surface], list[int]]:
-        """Surfaces of one frame, and the label of each in the mask."""
+    def dress(self, look: Look, scene: Scene, frame: int) -> tuple[list[Surface], list[Owner]]:
+        """Surfaces of one frame, and the owner of each."""
         surfaces: list[Surface] = []
-        labels: list[int] = []
+        owners: list[Owner] = []
         for side in scene.sides:
             elbow = scene.elbows[frame, side]
             hand, forearm = self._models[side].surfaces(
                 scene.vertices[frame, side], look.skins[side], elbow
             )
-            others = [replace(forearm, faces=look.bare[side])]
+            surfaces += [hand, replace(forearm, faces=look.bare[side])]
+            owners += [Owner(side + 1, side, bare=True), Owner(OTHER_LABEL, side, bare=True)]
             if side in look.sleeves:
-                others.append(
-                    _moved(
-                        look.sleeves[side],
-                        scene.orientation[frame, side],
-                        scene.wrists[frame, side],
-                    )
-                )
+                orientation, wrist = scene.orientation[frame, side], scene.wrists[frame, side]
+                surfaces.append(_moved(look.sleeves[side], orientation, wrist))
+                owners.append(Owner(OTHER_LABEL, side))
             end = forearm.vertices[(forearm.vertices @ elbow).argmax()] - ELBOW_INSET * elbow
             turn = rotation_between(np.array((0.0, 1.0, 0.0)), unit(look.shoulders[side] - end))
-            others.append(_moved(look.upper_arm, turn, end))
-            surfaces += [hand, *others]
-            labels += [side + 1] + len(others) * [OTHER_LABEL]
+            surfaces.append(_moved(look.upper_arm, turn, end))
+            owners.append(Owner(OTHER_LABEL, side))
         if look.occluder is not None:
             surfaces.append(look.occluder.at(scene.times[frame]))
-            labels.append(OTHER_LABEL)
-        return surfaces, labels
+            owners.append(Owner(OTHER_LABEL))
+        return surfaces, owners
 
     def _paint(self, number: int) -> tuple[Skin, Skin]:
         """The skin of a person's arms, painted when it is first seen."""

@@ -5,12 +5,13 @@ same bytes in any process and in any order.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fourdhands.data.schema import DEPTH_UNIT, Clip
 from fourdhands.data.synthetic.appearance import Wardrobe
@@ -24,12 +25,22 @@ from fourdhands.geometry.crop import bbox_around
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.rendering.lighting import Lighting
-from fourdhands.rendering.raster import Rasterizer
+from fourdhands.rendering.raster import Rasterizer, RenderedFrame
+from fourdhands.rendering.surface import Surface
+from fourdhands.rendering.visibility import visible_joints
 from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, Side
 
 Bytes = NDArray[np.uint8]
 
-SKIN_DEPTH: Final = 0.025  # metres; a joint lies at most this deep under the skin that shows it
+
+@dataclass(frozen=True)
+class _Shot:
+    """One photographed frame: the encoded picture, (H, W) mask and depth, (S, J) visibility."""
+
+    jpg: bytes
+    mask: Bytes
+    depth: NDArray[np.float32]
+    visible: NDArray[np.bool_]
 
 
 class ClipGenerator:
@@ -52,67 +63,64 @@ class ClipGenerator:
         self._backgrounds = Backgrounds(config.background, stock)
         self._effects = EffectsRack(stock)
         self._wardrobe = Wardrobe(self.model, config.appearance, config.subdivisions, stock)
-        width, height = config.image_size
-        self._rasterizer = Rasterizer(height, width, config.supersampling)
+        self._renderer = _renderer(config)
 
     def clip(self, index: int) -> Clip:
         """Render clip `index`."""
         rng = np.random.default_rng((*self._seed, 1, index))
         scene = self._stage.scene(rng)
         joints_2d, vertices_2d = _project(scene)
-        frames, masks, depths = self._photograph(rng, scene, joints_2d)
-        return self._label(scene, joints_2d, vertices_2d, frames, masks, depths, index)
+        shots = self._photograph(rng, scene, joints_2d)
+        return self._label(scene, joints_2d, vertices_2d, shots, index)
 
     def _photograph(
         self, rng: np.random.Generator, scene: Scene, joints_2d: NDArray[np.float32]
-    ) -> tuple[list[bytes], list[Bytes], list[NDArray[np.float32]]]:
-        """Render every frame: jpgs, masks and depth maps."""
+    ) -> list[_Shot]:
+        """Render every frame."""
+        look = self._wardrobe.choose(rng, scene)
         room = self._backgrounds.sample_room(rng, scene.camera.position)
         light = Lighting.sample(rng)
         effects = CameraEffects.sample(rng, self.config.effects, self.config.image_size[0])
         velocity = _velocity(joints_2d[:, scene.present], scene.times)
-        look = self._wardrobe.choose(rng, scene)
-        frames, masks, depths = [], [], []
+        intrinsics = scene.camera.intrinsics
         background = None
-        for f in range(len(scene.times)):
+        shots = []
+        for f, joints in enumerate(scene.geometry.joints.numpy()):
             if background is None or scene.camera.moves:
                 background = self._backgrounds.paint(
-                    room, scene.camera.intrinsics, scene.camera.cam_from_world[f],
-                    self.config.image_size,
-                )  # fmt: skip
-            surfaces, labels = self._wardrobe.dress(look, scene, f)
+                    room, intrinsics, scene.camera.cam_from_world[f], self.config.image_size
+                )
+            surfaces, owners = self._wardrobe.dress(look, scene, f)
             turned = _turn(light, scene.camera.rotation[f] @ scene.camera.rotation[0].T)
-            picture = self._rasterizer.render(surfaces, scene.camera.intrinsics, turned, background)
+            picture = self._renderer.render(surfaces, intrinsics, turned, background)
             image = self._effects.apply(rng, effects, picture.rgb, velocity[f], picture.coverage)
-            frames.append(self._effects.encode(effects, image))
-            masks.append(np.array((0, *labels), np.uint8)[picture.instance])
-            depths.append(picture.depth)
-        return frames, masks, depths
+            visible = np.zeros((NUM_SIDES, NUM_JOINTS), bool)
+            for side in scene.sides:
+                own = [k + 1 for k, owner in enumerate(owners) if owner.side is side and owner.bare]
+                visible[side] = visible_joints(joints[side], picture, intrinsics, own)
+            labels = np.array((0, *(owner.label for owner in owners)), np.uint8)
+            shots.append(
+                _Shot(
+                    jpg=self._effects.encode(effects, image),
+                    mask=labels[picture.instance],
+                    depth=picture.depth,
+                    visible=visible,
+                )
+            )
+        return shots
 
     def _label(
         self,
         scene: Scene,
         joints_2d: NDArray[np.float32],
         vertices_2d: NDArray[np.float32],
-        frames: list[bytes],
-        masks: list[Bytes],
-        depths: list[NDArray[np.float32]],
+        shots: list[_Shot],
         index: int,
     ) -> Clip:
         """Put pictures and labels together."""
-        config, count = self.config, len(frames)
-        seen = np.stack(
-            [_visible_share(mask, points) for mask, points in zip(masks, vertices_2d, strict=True)]
-        )
-        valid = scene.present & (seen >= config.min_visible_share)
-        joints = scene.geometry.joints.numpy()
-        visible = np.stack(
-            [
-                _visible_joints(*frame)
-                for frame in zip(joints, joints_2d, masks, depths, strict=True)
-            ]
-        )
-        bbox = _bbox(vertices_2d, config.image_size)
+        config, count = self.config, len(shots)
+        shown = [_visible_share(*pair) for pair in zip(shots, vertices_2d, strict=True)]
+        valid = scene.present & (np.stack(shown) >= config.min_visible_share)
         every_joint = np.repeat(valid[..., None], NUM_JOINTS, axis=-1)
 
         def masked(array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -128,7 +136,7 @@ class ClipGenerator:
             fps=config.fps,
             frame_ids=tuple(range(count)),
             image_size=config.image_size,
-            frames=tuple(frames),
+            frames=tuple(shot.jpg for shot in shots),
             intrinsics=np.tile(scene.camera.intrinsics, (count, 1, 1)).astype(np.float32),
             cam_from_world=scene.camera.cam_from_world.astype(np.float32),
             global_orient=masked(hands.global_orient.numpy()),
@@ -136,15 +144,37 @@ class ClipGenerator:
             betas=masked(hands.betas.numpy()),
             transl=masked(hands.transl.numpy()),
             hands_valid=valid,
-            joints=masked(joints),
+            joints=masked(scene.geometry.joints.numpy()),
             joints_valid=every_joint,
             joints_2d=masked(joints_2d),
             joints_2d_valid=every_joint,
-            joints_visible=visible & every_joint,
-            bbox=masked(bbox),
-            masks=tuple(_png(mask) for mask in masks) if config.masks else (),
-            depths=tuple(_png(_counts(depth)) for depth in depths) if config.depth else (),
+            joints_visible=np.stack([shot.visible for shot in shots]) & every_joint,
+            bbox=masked(_bbox(vertices_2d, config.image_size)),
+            masks=tuple(_png(shot.mask) for shot in shots) if config.masks else (),
+            depths=tuple(_png(_counts(shot.depth)) for shot in shots) if config.depth else (),
         )
+
+
+class _Renderer(Protocol):
+    """What draws the frames: the rasteriser, or the path tracer."""
+
+    def render(
+        self,
+        surfaces: Sequence[Surface],
+        intrinsics: ArrayLike,
+        lighting: Lighting,
+        background: Bytes,
+    ) -> RenderedFrame: ...
+
+
+def _renderer(config: SceneConfig) -> _Renderer:
+    width, height = config.image_size
+    if config.path_tracing is None:
+        return Rasterizer(height, width, config.supersampling)
+    from fourdhands.rendering.realistic import RealisticRenderer  # needs mitsuba, an extra
+
+    tracing = config.path_tracing
+    return RealisticRenderer(height, width, tracing.samples, tracing.variant)
 
 
 def _project(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -174,28 +204,13 @@ def _turn(light: Lighting, rotation: NDArray[np.float64]) -> Lighting:
     )
 
 
-def _visible_share(mask: Bytes, points: NDArray[np.float32]) -> NDArray[np.float64]:
+def _visible_share(shot: _Shot, vertices_2d: NDArray[np.float32]) -> NDArray[np.float64]:
     """(S,) pixels that show each hand over the area of its outline's convex hull."""
     shares = np.zeros(NUM_SIDES)
     for side in Side:
-        outline = cv2.contourArea(cv2.convexHull(points[side]))
-        shares[side] = np.count_nonzero(mask == side + 1) / max(outline, 1.0)
+        outline = cv2.contourArea(cv2.convexHull(vertices_2d[side]))
+        shares[side] = np.count_nonzero(shot.mask == side + 1) / max(outline, 1.0)
     return shares
-
-
-def _visible_joints(
-    joints: NDArray[np.float32],
-    joints_2d: NDArray[np.float32],
-    mask: Bytes,
-    depth: NDArray[np.float32],
-) -> NDArray[np.bool_]:
-    """(S, J) joints in the picture whose own hand's skin shows right before them."""
-    height, width = mask.shape
-    pixels = np.round(joints_2d).astype(int)
-    inside = ((pixels >= 0) & (pixels < (width, height))).all(axis=-1)
-    x, y = np.clip(pixels[..., 0], 0, width - 1), np.clip(pixels[..., 1], 0, height - 1)
-    own = mask[y, x] == np.arange(1, NUM_SIDES + 1)[:, None]
-    return inside & own & (joints[..., 2] - depth[y, x] < SKIN_DEPTH)
 
 
 def _bbox(vertices_2d: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
