@@ -65,7 +65,7 @@ def draw_hands(
     K[:2, 2] -= (left, top)
     patch = drawn[top:bottom, left:right]
     affordable = int(np.sqrt(MOST_SAMPLES / patch[..., 0].size))
-    rasterizer = Rasterizer(*patch.shape[:2], min(max(affordable, 1), SUPERSAMPLING))
+    rasterizer = Rasterizer(bottom - top, right - left, min(max(affordable, 1), SUPERSAMPLING))
     rendered = rasterizer.render(surfaces, K, Lighting.studio(), patch).rgb
     cv2.addWeighted(rendered, opacity, patch, 1.0 - opacity, 0.0, dst=rendered)
     patch[:] = rendered

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fourdhands.rendering.kernels import average_normals, bounds, draw_faces, project
 from fourdhands.rendering.lighting import Lighting
+from fourdhands.rendering.lighting_model import Lights, Samples, View, tables
 from fourdhands.rendering.resolve import resolve
-from fourdhands.rendering.shading import Lights, Samples, View, tables
 from fourdhands.rendering.surface import Bytes, Floats, Mesh, Surface, join
 
 MAX_SHADOW_SIZE = 512  # texels a side

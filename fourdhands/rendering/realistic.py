@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fourdhands.rendering.kernels import NEAR, average_normals
 from fourdhands.rendering.lighting import Lighting
+from fourdhands.rendering.lighting_model import SRGB_STEPS, tables
 from fourdhands.rendering.raster import Rasterizer, RenderedFrame
-from fourdhands.rendering.shading import SRGB_STEPS, tables
 from fourdhands.rendering.surface import Bytes, Floats, Surface, join
 
 Variant = Literal["scalar_rgb", "llvm_ad_rgb"]

@@ -1,7 +1,8 @@
 """Compiled last pass of the rasteriser: samples to pixels."""
 
 from fourdhands.rendering.kernels import inlined, kernel
-from fourdhands.rendering.shading import SRGB_STEPS, Lights, Samples, Tables, View, shade
+from fourdhands.rendering.lighting_model import SRGB_STEPS, Lights, Samples, Tables, View
+from fourdhands.rendering.shading import shade
 from fourdhands.rendering.surface import Bytes, Floats, Mesh
 
 SHEET = 0.004  # metres
