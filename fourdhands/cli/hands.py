@@ -15,8 +15,12 @@ from fourdhands.hands.anatomy import (
     named_poses,
     rotations_from_angles,
     sample_hand_angles,
+    save_pose_bank,
 )
 from fourdhands.hands.mano import HandModel
+from fourdhands.hands.open_hand.build import POSES_IN_BANK, build_open_hand
+from fourdhands.hands.open_hand.pose_bank import SEED_NAMES
+from fourdhands.hands.open_hand.report import measure
 from fourdhands.hands.open_hand.shapes import SHAPE_FACTORS
 from fourdhands.rendering.lighting import Lighting
 from fourdhands.rendering.overlay import grid
@@ -26,6 +30,10 @@ from fourdhands.skeleton import NUM_BETAS, Side
 from fourdhands.structures import HandState
 
 Floats = NDArray[np.floating[Any]]
+
+MIN_POSES: Final = 64
+FIGURES_BEGIN: Final = "<!-- figures: fourdhands hands report -->"
+FIGURES_END: Final = "<!-- end of figures -->"
 
 CELL: Final = 200  # pixels
 DISTANCE: Final = 0.6  # metres from camera to hand
@@ -51,6 +59,43 @@ def import_official(folder: Path, *, out: Path = Path("mano")) -> None:
     """
     hand_assets.import_official(folder, out)
     print(f"wrote {', '.join(str(out / name) for name in hand_assets.FILE_NAMES.values())}")
+
+
+def build(*, out: Path = Path("open_hand"), poses: int = POSES_IN_BANK) -> None:
+    """Make the open hand anew, the same every time; takes some minutes.
+
+    Needs scikit-image and fast-simplification (extra `dev`).
+
+    Args:
+        out: Folder for MANO_RIGHT.npz, MANO_LEFT.npz and POSES.npz.
+        poses: Size of the bank of clean poses, at least 64.
+    """
+    if poses < MIN_POSES:
+        raise ValueError(f"--poses {poses}: the bank needs at least {MIN_POSES}")
+    pair, bank = build_open_hand(poses)
+    hand_assets.save_assets(pair, out)
+    save_pose_bank(bank, SEED_NAMES, out)
+    print(f"wrote {out}")
+
+
+def report(*, into: Path | None = None) -> None:
+    """Measure the shipped open hand.
+
+    Args:
+        into: Markdown file whose figures are replaced; they are printed if not given.
+    """
+    figures = measure(hand_assets.load_assets())
+    if into is None:
+        print(figures)
+        return
+    before, begin, rest = into.read_text().partition(FIGURES_BEGIN)
+    _, end, after = rest.partition(FIGURES_END)
+    if not (begin and end):
+        raise ValueError(f"'{into}' has no lines '{FIGURES_BEGIN}' and '{FIGURES_END}'")
+    partial = into.with_name(f".{into.name}.partial")
+    partial.write_text(f"{before}{begin}\n\n{figures}\n{end}{after}")
+    partial.replace(into)
+    print(f"wrote {into}")
 
 
 def show(*, out: Path = Path("hands.png"), mano: Path | None = None, seed: int = 0) -> None:

@@ -6,7 +6,9 @@ may use is answered by an inert stand-in that only takes notes, every other name
 arrays are rebuilt from the notes afterwards. numpy, scipy and chumpy are never called by the file.
 """
 
+import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,7 @@ from scipy import sparse
 Array = NDArray[np.generic]
 
 _MAX_BYTES: Final = 64 * 2**20  # the official files have 4 MB
+_PUT_OPCODES: Final = ("PUT", "BINPUT", "LONG_BINPUT")
 _NUMBER_KINDS: Final = "biuf"
 # What the pickle machinery raises for a file that is damaged or not a pickle.
 _DAMAGED: Final = (
@@ -71,7 +74,8 @@ class _Array(_Note):
         _, shape, dtype, fortran, data = self.state
         if not isinstance(dtype, _Dtype):
             raise ValueError("an array has no number type")
-        flat = np.frombuffer(_as_bytes(data), dtype.resolve())
+        number_type = dtype.resolve()
+        flat = np.frombuffer(_as_bytes(data), number_type)
         array = flat.reshape(shape, order="F" if fortran else "C")
         return array.astype(flat.dtype.newbyteorder("="))
 
@@ -188,6 +192,13 @@ def resolve(value: Any) -> Any:
     return value
 
 
+def _check_memo(data: bytes) -> None:
+    """Refuse memo slots beyond the file's length, which would cost a table of that length."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in _PUT_OPCODES and int(argument or 0) > len(data):
+            raise ValueError(f"memo slot {argument} in {len(data)} bytes")
+
+
 def read_arrays(path: Path) -> dict[str, Any]:
     """Read the dictionary of arrays that a pickle holds, executing nothing from it.
 
@@ -204,9 +215,9 @@ def read_arrays(path: Path) -> dict[str, Any]:
     if (size := path.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"{path}: {size} bytes are too many for a MANO file (limit {_MAX_BYTES})")
     try:
-        with path.open("rb") as file:
-            content = _InertUnpickler(file, encoding="latin1").load()
-        content = resolve(content)
+        data = path.read_bytes()
+        _check_memo(data)
+        content = resolve(_InertUnpickler(io.BytesIO(data), encoding="latin1").load())
     except _RefusedError as refused:
         raise ValueError(
             f"{path}: refused, the pickle asks for '{refused}'. A MANO file needs numpy arrays, "

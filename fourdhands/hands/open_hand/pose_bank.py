@@ -29,11 +29,9 @@ _HALVINGS: Final = 6
 _BATCH: Final = 256
 _CLEARANCES: Final = (0.001, 0.003, 0.005, 0.008)  # metres between pinching pulps
 _WAYS: Final = (0.0, 0.6, 1.0)
-_FANS: Final = (1.0, 2.0, 3.0, 4.0)
-# Abduction and twist of the knuckles that set crowded fingers apart, in units of the fan's degrees.
-_FAN: Final = np.zeros((15, 3))
-for _finger, _spread in (("index", (1, -1)), ("ring", (0.7, 0.6)), ("little", (1.6, 1.2))):
-    _FAN[3 * MANO_FINGERS.index(_finger), 1:] = _spread
+_FANS: Final = (1.0, 2.0, 3.0, 4.0)  # degrees
+# Abduction and twist of the knuckles that set crowded fingers apart, per degree of the fan.
+_FAN: Final = {"index": (1.0, -1.0), "ring": (0.7, 0.6), "little": (1.6, 1.2)}
 # Clean has to be the mean hand, and one a standard deviation thicker: a margin for other shapes.
 _SHAPES: Final = torch.tensor(
     [[0.0] * NUM_BETAS, [float(factor.name == "thickness") for factor in SHAPE_FACTORS]]
@@ -208,10 +206,13 @@ def _rounded(angles: Floats) -> Floats:
 def _fan(wanted: Floats, test: CleanTest) -> Floats:
     """Spread the fingers of crowded poses by as few degrees as helps most."""
     wanted = _rounded(wanted)
+    fan = np.zeros((15, 3))
+    for finger, spread in _FAN.items():
+        fan[3 * MANO_FINGERS.index(finger), 1:] = spread
     best, least = wanted.copy(), test(wanted).sum(1)
     crowded = np.flatnonzero(least)
     for degrees in _FANS:
-        trial = wanted[crowded] + np.radians(degrees) * _FAN
+        trial = wanted[crowded] + np.radians(degrees) * fan
         trial = np.clip(trial, POSE_LIMITS[..., 0], POSE_LIMITS[..., 1])
         trial = _rounded(trial)
         pierced = test(trial).sum(1)

@@ -8,12 +8,12 @@ from scipy.optimize import nnls
 from fourdhands.hands.open_hand.measurements import Floats
 from fourdhands.skeleton import MANO_PARENTS
 
-_CANDIDATES: Final = 48
+_CANDIDATES: Final = 64
 _WRIST_CANDIDATES: Final = 70
 _LEAST_CANDIDATES: Final = 20
-_SHAPE_WEIGHT: Final = 3.0
+_SHAPE_WEIGHT: Final = 4.0
 _SUM_WEIGHT: Final = 200.0
-_RIDGE: Final = 1.5
+_RIDGE: Final = 1.0
 
 
 def joint_regressor(

@@ -137,20 +137,34 @@ def shape_directions(
     Returns:
         (10, V, 3) and (10, 16, 3) millimetres.
     """
-    of_vertices, of_joints = [], []
+    of_vertices = []
     for factor in SHAPE_FACTORS:
         if factor.name == "size":  # exactly a scaling about the wrist joint
             of_vertices.append(_SIZE * vertices)
-            of_joints.append(_SIZE * skeleton_of(hand).joints)
             continue
-        sides = [
+        more, less = (
             _reshape(vertices, weights, hand, factor.change(hand, amount), rim)
             for amount in (1.0, -1.0)
-        ]
-        move, joints = ((more - less) / 2 for more, less in zip(*sides, strict=True))
+        )
+        move = (more - less) / 2
         of_vertices.append((1 - _SMOOTHING) * move + _SMOOTHING * (averaging @ move))
-        of_joints.append(joints)
-    return np.array(of_vertices), np.array(of_joints)
+    return np.array(of_vertices), joint_directions(hand)
+
+
+def joint_directions(hand: HandMeasurements) -> Floats:
+    """Displacements of the joints for one standard deviation of every factor, (10, 16, 3) mm."""
+    return np.array(
+        [
+            _SIZE * skeleton_of(hand).joints
+            if factor.name == "size"
+            else (
+                skeleton_of(factor.change(hand, 1.0)).joints
+                - skeleton_of(factor.change(hand, -1.0)).joints
+            )
+            / 2
+            for factor in SHAPE_FACTORS
+        ]
+    )
 
 
 def _reshape(
@@ -159,7 +173,7 @@ def _reshape(
     old: HandMeasurements,
     new: HandMeasurements,
     rim: NDArray[Any],
-) -> tuple[Floats, Floats]:
+) -> Floats:
     """Carry the skin from one hand to another: along with the bones, then onto the new surface."""
     old_bones, new_bones = skeleton_of(old), skeleton_of(new)
     moved = np.zeros_like(vertices)
@@ -180,5 +194,4 @@ def _reshape(
             stretch = thicker * np.eye(3) + (longer - thicker) * np.outer(along, along)
             placed = new_bones.joints[joint] + (vertices - old_bones.joints[joint]) @ stretch
             moved += weights[:, [joint]] * placed
-    flesh = flesh_of(new, new_bones)
-    return project(moved, flesh, steps=2, in_plane=rim), new_bones.joints
+    return project(moved, flesh_of(new, new_bones), steps=2, in_plane=rim)
