@@ -33,7 +33,11 @@ def kernel(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """Compile a function into its callers: passing tuples of arrays by value would dominate."""
+    """Compile a function into its callers: passing tuples of arrays by value would dominate.
+
+    A kernel's cached code is renewed when the kernel's own file changes. After editing an inlined
+    function of another file, remove the `*.nbi` files in `__pycache__`.
+    """
     return cast(Function, numba.njit(inline="always", **OPTIONS)(function))
 
 
