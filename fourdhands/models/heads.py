@@ -50,8 +50,11 @@ class ManoHead(nn.Module):
         self.pose = nn.Linear(dim // 2, NUM_MANO_JOINTS * 6)
         self.shape = nn.Linear(dim, NUM_BETAS)
         self.camera = nn.Linear(dim // 2, 3)
-        for layer in (self.pose, self.shape, self.camera):  # start at the mean hand
-            nn.init.normal_(layer.weight, std=0.01)
+        for layer in self.trunk:
+            if isinstance(layer, nn.Linear):  # keep the signal's size through the trunk
+                nn.init.kaiming_normal_(layer.weight, a=0.01)
+        for layer in (self.pose, self.shape, self.camera):  # start near the mean hand
+            nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
         mean_rotations = torch.cat((torch.eye(3).to(mean_pose)[None], mean_pose))
         self.register_buffer("mean_rotations", sixd_from_matrix(mean_rotations))

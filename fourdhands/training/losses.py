@@ -47,13 +47,13 @@ class LossConfig:
         middle_frame: weight of a clip's middle frame in every term; the other frames weigh 1.
     """
 
-    rotations: float = 1.0
-    betas: float = 0.1
-    joints_3d: float = 1000.0
-    vertices_3d: float = 1000.0
-    joints_2d: float = 100.0
-    joint_relation: float = 1000.0
-    closeness: float = 1000.0
+    rotations: float = 10.0
+    betas: float = 1.0
+    joints_3d: float = 50.0
+    vertices_3d: float = 25.0
+    joints_2d: float = 10.0
+    joint_relation: float = 50.0
+    closeness: float = 25.0
     middle_frame: float = 1.0
 
 
