@@ -103,6 +103,8 @@ class MediaPipeDetector:
     def _look(self, image: Image, look: Look) -> Iterator[Detection]:
         height, width = image.shape[:2]
         offset, part = _cut(image, look.tile)
+        if not part.size:  # a tile of next to nothing
+            return
         turned = np.ascontiguousarray(np.rot90(part, look.turns))
         answer = self._models[look.model].process(turned)
         for landmarks, handedness in zip(

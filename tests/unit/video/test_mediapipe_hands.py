@@ -100,6 +100,7 @@ def test_a_drawn_hand_is_found_once_in_place_and_on_its_side(open_palm, looks):
     assert abs(left.bbox[0] - (639 - right.bbox[0])) < 10
 
 
-def test_nothing_is_found_in_an_empty_room():
+@pytest.mark.parametrize("shape", [(300, 400), (1, 1), (1, 200)])
+def test_nothing_is_found_where_nothing_is(shape):
     pytest.importorskip("mediapipe")
-    assert MediaPipeDetector()(np.full((300, 400, 3), 127, np.uint8)) == []
+    assert MediaPipeDetector()(np.full((*shape, 3), 127, np.uint8)) == []
