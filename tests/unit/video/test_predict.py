@@ -17,7 +17,7 @@ from fourdhands.geometry.camera import (
     weak_perspective_from_transl,
 )
 from fourdhands.geometry.crop import apply_affine, crop_from_image
-from fourdhands.geometry.rotation import mirror_rotation
+from fourdhands.geometry.rotation import mirror_rotation, sixd_from_matrix
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.heads import HandParameters
 from fourdhands.models.network import hands_in_camera_frame
@@ -48,9 +48,12 @@ class Oracle:
         camera = weak_perspective_from_transl(self.hands.transl, batch.bbox, intrinsics)
         mirrored = camera * torch.tensor((1.0, -1.0, 1.0))
         camera = torch.where(LEFT[:, None], mirrored, camera)
-        answer = HandParameters(rotations, self.hands.betas, camera)
+        answer = HandParameters(rotations, sixd_from_matrix(rotations), self.hands.betas, camera)
         return Predictions(
-            hands_in_camera_frame(answer, batch.bbox, batch.camera), camera, torch.ones(1, 1, 3)
+            hands=hands_in_camera_frame(answer, batch.bbox, batch.camera),
+            crop_camera=camera,
+            rotations_6d=answer.rotations_6d,
+            upsilon=torch.ones(1, 1, 3),
         )
 
 
