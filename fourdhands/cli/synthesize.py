@@ -17,10 +17,14 @@ def synthesize(config: SynthesizeConfig, *, out: Path, workers: int | None = Non
         out: Folder for shards, summaries and contact sheets.
         workers: Rendering processes; one per core if not given.
     """
-    summaries = synthesize_splits(config, out, workers or len(os.sched_getaffinity(0)))
+    if workers is None:
+        workers = len(os.sched_getaffinity(0))
+    summaries = synthesize_splits(config, out, workers)
     for summary in summaries:
         sheet = out / f"{summary.name}-sheet.png"
         write_contact_sheet(out / summary.shards[0].file, sheet)
         frames = sum(shard.frames for shard in summary.shards)
         clips = sum(shard.clips for shard in summary.shards)
-        print(f"{summary.name}: {clips} clips, {frames} frames, {len(summary.shards)} shards; {sheet}")
+        print(
+            f"{summary.name}: {clips} clips, {frames} frames, {len(summary.shards)} shards; {sheet}"
+        )

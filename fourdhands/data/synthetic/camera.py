@@ -134,8 +134,8 @@ def held_path(
         intrinsics: (3, 3).
         times: (F,) seconds.
         timeline: When the camera moves.
-        target: (F, 3) relative to the first camera, in its frame, axes turned along with it.
-        pixels: (F, 2) where the target is to appear.
+        target: (F, 3) metres, in the first camera's frame.
+        pixels: (F, 2) where the target is to appear; in the first frame it is there already.
     """
     base = level_rotation(rng)
     world = target @ base  # base takes world directions to the first camera's

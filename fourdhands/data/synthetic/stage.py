@@ -176,9 +176,9 @@ class Stage:
             return still_path(rng, intrinsics, len(times)), turns, middle
         if rng.random() < 0.5:
             return worn_path(rng, intrinsics, times, timeline), turns, middle
-        target = middle[0] + timeline.interpolate(
-            np.cumsum(rng.normal(0, 0.02, (timeline.num_keys, 3)), axis=0)
-        )
+        steps = rng.normal(0, 0.02, (timeline.num_keys, 3))
+        drift = timeline.interpolate(np.cumsum(steps, axis=0))
+        target = middle[0] + drift - drift[0]
         camera = held_path(rng, intrinsics, times, timeline, target, pixels)
         cam_from_first = camera.cam_from_world @ np.linalg.inv(camera.cam_from_world[0])
         rotation = cam_from_first[:, :3, :3]

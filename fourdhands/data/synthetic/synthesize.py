@@ -26,6 +26,8 @@ from fourdhands.data.schema import Clip
 from fourdhands.data.shards import SetSummary, ShardWriter
 from fourdhands.data.synthetic.config import SceneConfig
 from fourdhands.data.synthetic.generate import ClipGenerator
+from fourdhands.data.synthetic.textures import image_paths
+from fourdhands.hands.assets import load_assets
 
 GENERATOR_VERSION: Final = 1
 """Part of every recipe: raise it when the same configuration makes other clips."""
@@ -134,9 +136,13 @@ def synthesize_splits(config: SynthesizeConfig, folder: Path, workers: int) -> l
 
     Raises:
         ValueError: The folder holds shards of another configuration, or the configuration is bad.
+        FileNotFoundError: The MANO folder is missing.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: at least 1 is needed")
+    load_assets(config.scene.mano)  # what users get wrong is said before anything is written
+    if config.scene.background.folder is not None:
+        image_paths(config.scene.background.folder)
     splits = _splits(config)
     writers = [split.writer(folder) for split in splits]
     for writer in writers:
@@ -180,7 +186,8 @@ def _run(tasks: list[tuple[_Split, int]], folder: Path, workers: int, bar: "tqdm
                 done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                bar.update(frames.value - bar.n)
+                if frames.value > bar.n:
+                    bar.update(frames.value - bar.n)
         except BrokenProcessPool:
             raise OSError(
                 "a rendering process died, perhaps for want of memory; what is finished is kept: "

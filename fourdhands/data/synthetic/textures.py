@@ -28,15 +28,29 @@ def texture_bank(rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
     return bank
 
 
+def image_paths(folder: Path) -> list[Path]:
+    """The images of a folder, in order.
+
+    Raises:
+        ValueError: The folder does not exist or holds no image.
+    """
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise ValueError(
+            f"background folder '{folder}' holds no image ({', '.join(IMAGE_SUFFIXES)}): "
+            "give a folder with images, or null for procedural rooms"
+        )
+    return paths
+
+
 def image_bank(folder: Path) -> NDArray[np.uint8]:
     """Read the user's images as textures, cut to squares: (count, size, size, 3) uint8 sRGB.
 
     Raises:
-        ValueError: The folder does not exist or holds no readable image.
+        ValueError: The folder does not exist, holds no image, or one that cannot be read.
     """
-    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     squares = []
-    for path in paths:
+    for path in image_paths(folder):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise ValueError(f"background image '{path}' cannot be read: repair or remove it")
@@ -45,11 +59,6 @@ def image_bank(folder: Path) -> NDArray[np.uint8]:
         square = cv2.cvtColor(image[top : top + side, left : left + side], cv2.COLOR_BGR2RGB)
         squares.append(
             cv2.resize(square, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_AREA)
-        )
-    if not squares:
-        raise ValueError(
-            f"background folder '{folder}' holds no image ({', '.join(IMAGE_SUFFIXES)}): "
-            "give a folder with images, or null for procedural rooms"
         )
     return np.stack(squares).astype(np.uint8)
 
