@@ -143,7 +143,7 @@ class Backgrounds:
             (H, W, 3) uint8 sRGB.
         """
         sigma = room.blur * image_size[0]
-        if sigma > 1.2:  # out of focus, half the resolution shows no less
+        if sigma > 1:  # out of focus, half the resolution shows no less
             half = np.diag((0.5, 0.5, 1.0))
             half[:2, 2] = -0.25  # pixel centres lie at integers
             small = (image_size[0] // 2, image_size[1] // 2)

@@ -32,7 +32,7 @@ from fourdhands.data.synthetic.scene import Scene
 from fourdhands.hands.anatomy import JointAxes, rotations_from_angles, sample_hand_angles
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import NUM_BETAS, NUM_SIDES, WRIST, Side
-from fourdhands.structures import HandState
+from fourdhands.structures import HandGeometry, HandState
 
 Array = NDArray[np.float64]
 
@@ -51,6 +51,7 @@ class _Fingers:
     """A posed hand of one side with its wrist at the origin of its own frame."""
 
     rotations: Array  # (F, 15, 3, 3)
+    joints: Array  # (F, 21, 3)
     vertices: Array  # (F, 778, 3)
     rest_wrist: Array  # (3,) of the unposed mesh, in MANO's frame
 
@@ -99,8 +100,12 @@ class Stage:
             betas=torch.from_numpy(betas).expand(len(times), NUM_SIDES, NUM_BETAS),
             transl=_tensor(wrist - np.stack([hand.rest_wrist for hand in fingers])),
         )
-        with torch.inference_mode():
-            geometry = self._model(hands)
+        joints = np.stack([hand.joints for hand in fingers], axis=1)
+        turned = orientation.swapaxes(-1, -2)  # applied from the right
+        geometry = HandGeometry(
+            joints=_tensor(joints @ turned + wrist[:, :, None]),
+            vertices=_tensor(vertices @ turned + wrist[:, :, None]),
+        )
         elbows = np.einsum("fsij,sj->fsi", orientation, _out_of_sight(arms, orientation, wrist))
         return Scene(kind, present, hands, geometry, elbows, camera, times)
 
@@ -142,10 +147,16 @@ class Stage:
         with torch.inference_mode():
             geometry = self._model(state)
         wrist = geometry.joints[..., WRIST, :].numpy().astype(np.float64)
+        joints = geometry.joints.numpy() - wrist[..., None, :]
         vertices = geometry.vertices.numpy() - wrist[..., None, :]
         return [
             [
-                _Fingers(rotations[k, :, side], vertices[k, :, side], wrist[k, 0, side])
+                _Fingers(
+                    rotations[k, :, side],
+                    joints[k, :, side],
+                    vertices[k, :, side],
+                    wrist[k, 0, side],
+                )
                 for side in Side
             ]
             for k in range(leading[0])
