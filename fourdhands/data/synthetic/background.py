@@ -18,11 +18,12 @@ from fourdhands.data.synthetic.textures import (
     mip_maps,
     texture_bank,
 )
-from fourdhands.rendering.kernels import kernel
+from fourdhands.rendering.kernels import inlined, kernel
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 FACES = 6  # of a box: -x, +x, -y, +y, -z, +z
+FACE_AXES = np.repeat(((2, 1), (0, 2), (0, 1)), 2, axis=0)  # (6, 2) axes across and down each face
 
 
 @dataclass(frozen=True)
@@ -163,76 +164,73 @@ class Backgrounds:
         width, height = image_size
         rays = cam_from_world[:3, :3].T @ np.linalg.inv(intrinsics)
         position = -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
+        along = position[FACE_AXES]  # textures are fixed to the world, not to the camera
         full, half, quarter = self._maps
         image = np.empty((height, width, 3), np.uint8)
         _trace(
-            rays.astype(np.float32), position.astype(np.float32), float(1 / intrinsics[0, 0]),
-            room.boxes, room.texture, room.scale, room.offset, room.shade, room.lamp,
-            full, half, quarter, np.empty((2, 3), np.float32), image,
+            rays.astype(np.float32), (room.boxes - position).astype(np.float32), room.texture,
+            room.scale, (room.offset + along).astype(np.float32), room.shade,
+            (room.lamp - position).astype(np.float32), float(1 / intrinsics[0, 0]),
+            full, half, quarter, image,
         )  # fmt: skip
         return image
 
 
 @kernel
 def _trace(  # type: ignore[no-untyped-def]
-    rays,
-    position,
-    pixel,
-    boxes,
-    texture,
-    scale,
-    offset,
-    shade,
-    lamp,
-    full,
-    half,
-    quarter,
-    work,
-    image,
+    rays, boxes, texture, scale, offset, shade, lamp, pixel, full, half, quarter, image
 ):
-    """Cast one ray a pixel; `pixel` is a pixel's width at distance 1, `work` scratch (2, 3)."""
-    height, width = image.shape[:2]
-    inverse, hit = work[0], work[1]
-    for y in range(height):
-        for x in range(width):
-            for k in range(3):
-                slope = rays[k, 0] * x + rays[k, 1] * y + rays[k, 2]
-                inverse[k] = 1 / slope if abs(slope) > 1e-6 else np.float32(1e6)
+    """Cast one ray a pixel. Boxes, offsets and lamp are relative to the camera.
+
+    `pixel` is the width of a pixel at distance 1.
+    """
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            ix = _inverse(rays[0, 0] * x + rays[0, 1] * y + rays[0, 2])
+            iy = _inverse(rays[1, 0] * x + rays[1, 1] * y + rays[1, 2])
+            iz = _inverse(rays[2, 0] * x + rays[2, 1] * y + rays[2, 2])
+            px, py, pz = int(ix > 0), int(iy > 0), int(iz > 0)
             # the room's wall behind everything ...
-            box, axis, distance = 0, 0, np.float32(1e9)
-            for k in range(3):
-                far = (boxes[0, 1 if inverse[k] > 0 else 0, k] - position[k]) * inverse[k]
-                if far < distance:
-                    distance, axis = far, k
+            box, axis = 0, 0
+            distance = boxes[0, px, 0] * ix
+            far = boxes[0, py, 1] * iy
+            if far < distance:
+                distance, axis = far, 1
+            far = boxes[0, pz, 2] * iz
+            if far < distance:
+                distance, axis = far, 2
             # ... and the nearest piece of furniture before it
             for b in range(1, boxes.shape[0]):
-                near, far, entry = np.float32(1e-3), distance, -1
-                for k in range(3):
-                    ahead = inverse[k] > 0
-                    first = (boxes[b, 0 if ahead else 1, k] - position[k]) * inverse[k]
-                    last = (boxes[b, 1 if ahead else 0, k] - position[k]) * inverse[k]
-                    if first > near:
-                        near, entry = first, k
-                    far = min(far, last)
-                if entry >= 0 and near < far:
+                entry, near = 0, boxes[b, 1 - px, 0] * ix
+                first = boxes[b, 1 - py, 1] * iy
+                if first > near:
+                    entry, near = 1, first
+                first = boxes[b, 1 - pz, 2] * iz
+                if first > near:
+                    entry, near = 2, first
+                last = min(boxes[b, px, 0] * ix, min(boxes[b, py, 1] * iy, boxes[b, pz, 2] * iz))
+                if 0 < near < min(last, distance):
                     box, axis, distance = b, entry, near
-            for k in range(3):
-                hit[k] = position[k] + distance / inverse[k]
+            hx, hy, hz = distance / ix, distance / iy, distance / iz
             # a wall of the room faces inwards, a side of furniture outwards
-            face = 2 * axis + (1 if (inverse[axis] > 0) == (box == 0) else 0)
-            across, down = (2 if axis == 0 else 0), (2 if axis == 1 else 1)
-            u = (hit[across] + offset[box, face, 0]) / scale[box, face]
-            v = (hit[down] + offset[box, face, 1]) / scale[box, face]
+            if axis == 0:
+                face, u, v = px if box == 0 else 1 - px, hz, hy
+            elif axis == 1:
+                face, u, v = 2 + (py if box == 0 else 1 - py), hx, hz
+            else:
+                face, u, v = 4 + (pz if box == 0 else 1 - pz), hx, hy
             # the lamp's surroundings are brighter, the room's edges darker
-            away = np.float32(0)
-            for k in range(3):
-                away += (hit[k] - lamp[k]) ** 2
+            away = (hx - lamp[0]) ** 2 + (hy - lamp[1]) ** 2 + (hz - lamp[2]) ** 2
             light = shade[box, face] * (0.7 + 0.9 / (1 + 0.4 * away))
             if box == 0:
-                edge = np.float32(1e9)
-                for k in (across, down):
-                    edge = min(edge, hit[k] - boxes[0, 0, k], boxes[0, 1, k] - hit[k])
+                edge = _second_smallest(
+                    min(hx - boxes[0, 0, 0], boxes[0, 1, 0] - hx),
+                    min(hy - boxes[0, 0, 1], boxes[0, 1, 1] - hy),
+                    min(hz - boxes[0, 0, 2], boxes[0, 1, 2] - hz),
+                )
                 light *= 1 - 0.35 / (1 + 10 * edge) ** 2
+            u = (u + offset[box, face, 0]) / scale[box, face]
+            v = (v + offset[box, face, 1]) / scale[box, face]
             footprint = distance * pixel * TEXTURE_SIZE / scale[box, face]
             if footprint < 1.4:
                 _look_up(full[texture[box, face]], u, v, light, image[y, x])
@@ -240,6 +238,16 @@ def _trace(  # type: ignore[no-untyped-def]
                 _look_up(half[texture[box, face]], u, v, light, image[y, x])
             else:
                 _look_up(quarter[texture[box, face]], u, v, light, image[y, x])
+
+
+@inlined
+def _inverse(slope):  # type: ignore[no-untyped-def]
+    return 1 / slope if abs(slope) > 1e-6 else np.float32(1e6)
+
+
+@inlined
+def _second_smallest(a, b, c):  # type: ignore[no-untyped-def]
+    return max(min(a, b), min(max(a, b), c))
 
 
 @kernel
