@@ -107,6 +107,7 @@ class Backgrounds:
                 boxes.append(np.stack((place - size / 2, place + size / 2)))
         shape = (len(boxes), FACES)
         key = rng.uniform(0.6, 1.1, FACES)
+        offset = rng.uniform(-10, 10, (*shape, 2))
         scale = np.exp(rng.uniform(np.log(0.7), np.log(2.8), shape))
         texture = rng.integers(len(self._maps[0]), size=shape)
         if rng.random() < 0.5:  # walls mostly look alike
@@ -114,12 +115,13 @@ class Backgrounds:
         texture[1:] = texture[1:, :1]
         if self.config.folder is not None:
             scale[0] = (high - low).max()  # a photograph fills its wall
+            offset[0] = -low[FACE_AXES]
         sharp = rng.random() < 0.35
         return Room(
             boxes=np.stack(boxes).astype(np.float32),
             texture=texture,
             scale=scale.astype(np.float32),
-            offset=rng.uniform(-10, 10, (*shape, 2)).astype(np.float32),
+            offset=offset.astype(np.float32),
             shade=(key * rng.uniform(0.7, 1.15, (len(boxes), 1))).astype(np.float32),
             lamp=rng.uniform(low, high).astype(np.float32),
             blur=0.0 if sharp else float(self.config.blur * rng.uniform() ** 1.5),
@@ -252,13 +254,14 @@ def _second_smallest(a, b, c):  # type: ignore[no-untyped-def]
 
 @kernel
 def _look_up(texture, u, v, light, pixel):  # type: ignore[no-untyped-def]
-    """Bilinear look-up in a texture that repeats mirrored: `pixel` (3,) = light * texture(u, v)."""
+    """Bilinear look-up in a texture that repeats: `pixel` (3,) = light * texture(u, v)."""
     size = texture.shape[0]
-    u, v = abs(u - 2 * np.floor(u / 2 + 0.5)), abs(v - 2 * np.floor(v / 2 + 0.5))
-    x, y = u * (size - 1), v * (size - 1)
-    x0, y0 = min(int(x), size - 2), min(int(y), size - 2)
+    x, y = (u - np.floor(u)) * size, (v - np.floor(v)) * size
+    x0, y0 = int(x), int(y)
     a, b = x - x0, y - y0
+    x0, y0 = x0 & (size - 1), y0 & (size - 1)  # the size is a power of two
+    x1, y1 = (x0 + 1) & (size - 1), (y0 + 1) & (size - 1)
     for k in range(3):
-        top = texture[y0, x0, k] * (1 - a) + texture[y0, x0 + 1, k] * a
-        bottom = texture[y0 + 1, x0, k] * (1 - a) + texture[y0 + 1, x0 + 1, k] * a
+        top = texture[y0, x0, k] * (1 - a) + texture[y0, x1, k] * a
+        bottom = texture[y1, x0, k] * (1 - a) + texture[y1, x1, k] * a
         pixel[k] = int(min(light * (top * (1 - b) + bottom * b), 255.0))

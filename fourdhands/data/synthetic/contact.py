@@ -16,6 +16,7 @@ from fourdhands.rendering.kernels import draw_faces, inlined, kernel
 Floats = NDArray[np.floating[Any]]
 
 CELL = 0.0015  # metres; grid of the height fields
+CLOSE = 0.006  # metres
 NOTHING = -1e3  # metres; height where the grid sees no face
 
 
@@ -27,11 +28,13 @@ class FirstContact:
         offset: Metres along the direction that bring the moving mesh to touch the fixed one.
         fixed_face: Face of the fixed mesh that is touched.
         moving_face: Face of the moving mesh that touches it.
+        close_area: Square metres, seen along the direction, over which less than `CLOSE` is left.
     """
 
     offset: float
     fixed_face: int
     moving_face: int
+    close_area: float
 
 
 def first_contact(
@@ -69,7 +72,12 @@ def first_contact(
     cell = np.unravel_index(overlap.argmax(), overlap.shape)
     if overlap[cell] < NOTHING / 2:
         return None
-    return FirstContact(float(overlap[cell]), int(top_faces[cell]), int(bottom_faces[::-1][cell]))
+    return FirstContact(
+        offset=float(overlap[cell]),
+        fixed_face=int(top_faces[cell]),
+        moving_face=int(bottom_faces[::-1][cell]),
+        close_area=float((overlap > overlap[cell] - CLOSE).sum() * CELL**2),
+    )
 
 
 def _basis(direction: Floats) -> Floats:

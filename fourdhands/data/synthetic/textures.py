@@ -90,13 +90,17 @@ def natural_colours(rng: np.random.Generator, count: int, vivid: float = 0.12) -
 
 
 def cloud(rng: np.random.Generator, persistence: float = 0.5, start: int = 1) -> Image:
-    """Fractal noise of zero mean and unit deviation, (size, size, 1)."""
-    size = TEXTURE_SIZE
+    """Fractal noise (size, size, 1) of mean 0 and deviation 1, which repeats without a seam."""
+    size, margin = TEXTURE_SIZE, 2
     total = np.zeros((size, size), np.float32)
-    octaves = int(math.log2(size))
-    for octave in range(start, octaves):
-        grid = rng.standard_normal((2**octave + 1,) * 2, np.float32)
-        total += persistence**octave * cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+    for octave in range(start, int(math.log2(size))):
+        cells = 2**octave
+        grid = np.pad(rng.standard_normal((cells, cells), np.float32), margin, mode="wrap")
+        full = cv2.resize(
+            grid, None, fx=size / cells, fy=size / cells, interpolation=cv2.INTER_CUBIC
+        )
+        border = margin * size // cells
+        total += persistence**octave * full[border : border + size, border : border + size]
     return ((total - total.mean()) / total.std())[..., None]
 
 
@@ -115,7 +119,9 @@ def wood(rng: np.random.Generator) -> Image:
     planks = int(rng.integers(1, 6))
     warped = cloud(rng, 0.55)[..., 0]
     rows = np.linspace(0, 1, size, dtype=np.float32)[:, None]
-    stretched = cv2.resize(warped[:, : size // 12], (size, size), interpolation=cv2.INTER_CUBIC)
+    narrow = warped[:, : size // 24]
+    there_and_back = np.concatenate((narrow, narrow[:, ::-1]), axis=1)
+    stretched = cv2.resize(there_and_back, (size, size), interpolation=cv2.INTER_CUBIC)
     grain = np.sin((rows * rng.uniform(20, 60) + stretched * rng.uniform(0.6, 2.0)) * 2 * np.pi)
     plank = np.minimum((rows * planks).astype(int), planks - 1)
     shade = rng.normal(1, 0.08, planks)[plank]
@@ -194,21 +200,35 @@ def dead_leaves(
     image[:] = palette[0]
     low, high = sizes
     radii = (low**-2 + rng.random(count) * (high**-2 - low**-2)) ** -0.5
-    centres = rng.uniform(-0.1 * size, 1.1 * size, (count, 2))
+    centres = rng.uniform(0, size, (count, 2))
     stretch, angles = rng.uniform(0.3, 1.0, count), rng.uniform(0, 360, count)
     colours = palette[rng.integers(len(palette), size=count)] * rng.normal(1, 0.1, (count, 1))
     boxy = rng.random(count) < 0.4
     for i in np.argsort(-radii * rng.uniform(0.6, 1.6, count)):
         colour = [float(c) for c in np.clip(colours[i], 0.01, 1)]
-        ellipse = (tuple(centres[i]), (2 * radii[i], 2 * radii[i] * stretch[i]), angles[i])
-        if boxy[i]:
-            corners = cv2.boxPoints(ellipse)
-            shadow = np.add(corners, (1.5, 2.5)).astype(np.int32)
-            cv2.fillConvexPoly(image, shadow, [0.35 * c for c in colour], cv2.LINE_AA)
-            cv2.fillConvexPoly(image, corners.astype(np.int32), colour, cv2.LINE_AA)
-        else:
-            cv2.ellipse(image, ellipse, colour, -1, cv2.LINE_AA)
+        for shift in _wrapped(centres[i], float(radii[i]) * 1.5):
+            ellipse = (
+                tuple(centres[i] + shift),
+                (2 * radii[i], 2 * radii[i] * stretch[i]),
+                angles[i],
+            )
+            if boxy[i]:
+                corners = cv2.boxPoints(ellipse)
+                shadow = np.add(corners, (1.5, 2.5)).astype(np.int32)
+                cv2.fillConvexPoly(image, shadow, [0.35 * c for c in colour], cv2.LINE_AA)
+                cv2.fillConvexPoly(image, corners.astype(np.int32), colour, cv2.LINE_AA)
+            else:
+                cv2.ellipse(image, ellipse, colour, -1, cv2.LINE_AA)
     return image
+
+
+def _wrapped(centre: NDArray[np.float64], reach: float) -> list[tuple[int, int]]:
+    """Shifts at which a shape shows in the texture, if the texture repeats."""
+    shifts = [
+        [0] + [TEXTURE_SIZE] * bool(c < reach) + [-TEXTURE_SIZE] * bool(c > TEXTURE_SIZE - reach)
+        for c in centre
+    ]
+    return [(x, y) for x in shifts[0] for y in shifts[1]]
 
 
 def clutter(rng: np.random.Generator) -> Image:
@@ -244,7 +264,7 @@ def pictures(rng: np.random.Generator) -> Image:
 def gradient(rng: np.random.Generator) -> Image:
     """A backdrop that passes smoothly from one colour to another."""
     first, second = natural_colours(rng, 2, vivid=0.1)
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.integers(4) * np.pi / 2
     y, x = np.mgrid[0:TEXTURE_SIZE, 0:TEXTURE_SIZE].astype(np.float32) / TEXTURE_SIZE - 0.5
     t = np.clip(
         0.5 + x * math.cos(angle) + y * math.sin(angle) + 0.08 * cloud(rng, 0.4)[..., 0], 0, 1
