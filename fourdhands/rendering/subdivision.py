@@ -46,10 +46,10 @@ class LoopSubdivision:
             step, self.faces = _loop_step(self.faces, matrix.shape[0])
             matrix = step @ matrix
             self.parents = np.tile(self.parents, 4)
-        self._smooth = sparse.csr_array(matrix, dtype=np.float32)
+        self._smooth = sparse.csr_array(matrix.astype(np.float32))
         kept = self._smooth[:num_vertices]  # a step keeps the old vertices first
         push = 2.0 * sparse.eye_array(num_vertices) - kept
-        self._push = sparse.csr_array(push, dtype=np.float32)
+        self._push = sparse.csr_array(push.astype(np.float32))
 
     def __call__(self, values: ArrayLike) -> Floats:
         """Refine values on the vertices: (n,) or (n, c) -> (n',) or (n', c) float32."""
