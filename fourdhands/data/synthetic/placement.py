@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from fourdhands.data.synthetic.contact import FirstContact, first_contact
 from fourdhands.data.synthetic.motion import Timeline, random_walk_rotations
@@ -30,6 +31,7 @@ SceneKind = Literal["single", "apart", "close", "crossing"]
 SCENE_KINDS: Final[tuple[SceneKind, ...]] = get_args(SceneKind)
 
 PRESS: Final = 0.0012  # metres; how deep skin gives way where hands touch
+SETTLING: Final = 0.08  # seconds in which hands give way to a new contact
 FOREARM: Final = 0.22  # metres
 ATTEMPTS: Final = 8  # drafts of a contact
 CONTACT_CHOICES: Final = 5
@@ -73,6 +75,7 @@ class Placer:
         vertices: Array,
         arms: Array,
         timeline: Timeline,
+        fps: float,
     ) -> Placement:
         """Place two hands over a clip.
 
@@ -82,13 +85,14 @@ class Placer:
             vertices: (F, S, 778, 3) posed hands, each in its own frame, the wrist at the origin.
             arms: (S, 3) direction from the wrist to the elbow in each hand's frame.
             timeline: When the hands move against each other.
+            fps: Frames a second.
         """
         bodies = [_with_arm(vertices[:, side], arms[side]) for side in Side]
         if kind == "close":
             draft = self._draft_contact(rng, vertices[0], arms, [body[0] for body in bodies])
         else:
             draft = _draft_free(rng)
-        return self._slide(rng, kind, draft, bodies, timeline)
+        return self._slide(rng, kind, draft, bodies, timeline, fps)
 
     def _draft_contact(
         self, rng: np.random.Generator, vertices: Array, arms: Array, bodies: list[Array]
@@ -134,6 +138,7 @@ class Placer:
         draft: "_Draft",
         bodies: list[Array],
         timeline: Timeline,
+        fps: float,
     ) -> Placement:
         frames, keys = len(bodies[0]), timeline.num_keys
         restlessness = 0.12 if kind == "close" else 0.35
@@ -143,17 +148,23 @@ class Placer:
         drifts = timeline.interpolate(_drift_keys(rng, kind, keys, draft.approach))
         gaps = timeline.interpolate(_gap_keys(rng, kind, keys))
         press = PRESS * rng.uniform() if kind == "close" else 0.0
-        rotation = np.tile(np.eye(3), (frames, NUM_SIDES, 1, 1))
-        wrist = np.zeros((frames, NUM_SIDES, 3))
+        laterals = np.empty((frames, 3))
+        distances = np.empty(frames)
         for frame in range(frames):
             contact = self._contact(
                 draft, turns[frame], drifts[frame], [body[frame] for body in bodies]
             )
-            lateral, distance = draft.meet(turns[frame], drifts[frame])
+            laterals[frame], distances[frame] = draft.meet(turns[frame], drifts[frame])
             if contact is not None:
-                distance = contact.offset
-            rotation[frame, Side.LEFT] = turns[frame]
-            wrist[frame, Side.LEFT] = lateral + (distance + gaps[frame] - press) * draft.approach
+                distances[frame] = contact.offset
+        if kind == "close":
+            distances = _upper_envelope(distances, int(SETTLING * fps))
+        else:  # the hands keep their distance, whatever would touch first
+            distances[:] = distances.max()
+        rotation = np.tile(np.eye(3), (frames, NUM_SIDES, 1, 1))
+        rotation[:, Side.LEFT] = turns
+        wrist = np.zeros((frames, NUM_SIDES, 3))
+        wrist[:, Side.LEFT] = laterals + (distances + gaps - press)[:, None] * draft.approach
         return Placement(rotation, wrist, draft.approach)
 
     def _contact(
@@ -201,6 +212,18 @@ def _facing(rng: np.random.Generator, normals: tuple[Array, Array], arms: Array)
     weight = np.exp(-(((np.arccos(np.clip(cosines, -1, 1)) - 1.4) / 0.7) ** 2) / 2) + 1e-9
     turn = turns[int(rng.choice(len(cosines), p=weight / weight.sum()))]
     return matrix_from_vector(rng.normal(0, 0.25, 3)) @ turn
+
+
+def _upper_envelope(values: Array, reach: int) -> Array:
+    """A smooth curve that nowhere falls below the values.
+
+    The greatest value within `reach` frames, then its mean over as many: which fingers touch may
+    change from one frame to the next, but hands give way before that.
+    """
+    window = 2 * reach + 1
+    return uniform_filter1d(
+        maximum_filter1d(values, window, mode="nearest"), window, mode="nearest"
+    )
 
 
 def _draft_free(rng: np.random.Generator) -> _Draft:

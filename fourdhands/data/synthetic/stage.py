@@ -84,7 +84,7 @@ class Stage:
         vertices = np.stack([hand.vertices for hand in fingers], axis=1)
         timeline = Timeline.sample(rng, times, HAND_INTERVAL)
         arms = _draw_arms(rng)
-        placement = self._placer.place(rng, kind, vertices, arms, timeline)
+        placement = self._placer.place(rng, kind, vertices, arms, timeline, self.config.fps)
         points = vertices @ placement.rotation.swapaxes(-1, -2)
         points = (points + placement.wrist[:, :, None])[:, present]
         centre = points.mean(axis=(0, 1, 2))
