@@ -186,13 +186,20 @@ class ArmMesh:
             elbow_direction: (3,) from the wrist to the elbow in that frame; None for a forearm
                 that continues the hand unbent.
         """
+        forearm = self.forearm(vertices, elbow_direction)
+        return self.refine(np.concatenate([np.asarray(vertices), forearm]))
+
+    def forearm(self, vertices: ArrayLike, elbow_direction: ArrayLike | None = None) -> Points:
+        """Control points (k, 3) of the forearm, which `refine` takes after the hand's vertices.
+
+        They follow the wrist rigidly as long as it keeps its bend. Arguments as of `pose`.
+        """
         line = Centreline.of(vertices, self.ring, elbow_direction)
         behind, scales = np.array(END_CAP).T
         centres, offsets = line.sections(np.concatenate([STATIONS, LENGTH + behind]))
         offsets[-len(scales) :] *= scales[:, None, None]
         end = centres[-1] + 0.002 * line.elbow_direction
-        rows = (centres[:, None] + offsets).reshape(-1, 3)
-        return self.refine(np.concatenate([np.asarray(vertices), rows, end[None]]))
+        return np.concatenate([(centres[:, None] + offsets).reshape(-1, 3), end[None]])
 
 
 def tube_faces(rows: ArrayLike, end: int) -> NDArray[np.int64]:

@@ -156,7 +156,10 @@ class SkinModel:
             skin: Of this model.
             elbow_direction: (3,) from the wrist to the elbow, camera frame; None for unbent.
         """
-        drawn = self.arm.pose(vertices, elbow_direction)
+        return self.paint(self.arm.pose(vertices, elbow_direction), skin)
+
+    def paint(self, drawn: Floats, skin: Skin) -> tuple[Surface, Surface]:
+        """The hand and the forearm of drawn vertices (n, 3), which `arm` refined."""
         normals = _normals(drawn, self.arm)
         hand, forearm = (
             Surface(

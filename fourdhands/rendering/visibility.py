@@ -52,13 +52,12 @@ def visible_points(
     pixel = np.round(np.where(inside[:, None], uv, -9.0)).astype(int)
     inside &= (pixel >= 0).all(axis=1) & (pixel < (width, height)).all(axis=1)
 
-    own = np.isin(frame.instance, instances)
-    seen = np.zeros(len(position), bool)
-    for shift in np.ndindex(3, 3):
-        x = np.clip(pixel[:, 0] + shift[0] - 1, 0, width - 1)
-        y = np.clip(pixel[:, 1] + shift[1] - 1, 0, height - 1)
-        seen |= own[y, x] & (np.abs(z - frame.depth[y, x]) <= tolerance)
-    return seen & inside
+    around = pixel[:, None] + np.array(tuple(np.ndindex(3, 3))) - 1  # (n, 9, 2)
+    x = np.clip(around[..., 0], 0, width - 1)
+    y = np.clip(around[..., 1], 0, height - 1)
+    own = np.isin(frame.instance[y, x], instances)
+    near = np.abs(z[:, None] - frame.depth[y, x]) <= np.reshape(tolerance, (-1, 1))
+    return inside & (own & near).any(axis=1)
 
 
 def visible_joints(

@@ -83,13 +83,25 @@ class Occluder:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """What is behind a wrist, in the hand's frame with the wrist at the origin.
+
+    Attributes:
+        forearm: (k, 3) control points.
+        sleeve: Over it, or None for a bare arm.
+    """
+
+    forearm: Array
+    sleeve: Surface | None
+
+
+@dataclass(frozen=True)
 class Look:
     """The looks of one clip.
 
     Attributes:
         skins: Of the right and the left arm of one person.
-        sleeves: Of the present hands with bare arms left out, each in its hand's frame, wrist at
-            the origin.
+        arms: Of the present hands.
         bare: Faces of both forearms that no sleeve hides.
         upper_arm: Of both sides, from the origin along +y.
         shoulders: (S, 3) metres, camera frame: where the upper arms lead.
@@ -97,7 +109,7 @@ class Look:
     """
 
     skins: tuple[Skin, Skin]
-    sleeves: Mapping[Side, Surface]
+    arms: Mapping[Side, Arm]
     bare: Sequence[NDArray[np.int32]]
     upper_arm: Surface
     shoulders: Array
@@ -134,7 +146,7 @@ class Wardrobe:
         occluded = rng.random() < self.config.occluder_share
         return Look(
             skins=skins,
-            sleeves={} if sleeve is None else self._tailor(sleeve, scene),
+            arms=self._fit(sleeve, scene),
             bare=self._bare(sleeve),
             upper_arm=_upper_arm(skins[0], person, sleeve),
             shoulders=_draw_shoulders(
@@ -148,19 +160,21 @@ class Wardrobe:
         surfaces: list[Surface] = []
         owners: list[Owner] = []
         for side in scene.sides:
-            elbow = scene.elbows[frame, side]
-            hand, forearm = self._models[side].surfaces(
-                scene.vertices[frame, side], look.skins[side], elbow
-            )
+            model, arm = self._models[side], look.arms[side]
+            orientation, wrist = scene.orientation[frame, side], scene.wrists[frame, side]
+            behind = _move(arm.forearm, orientation, wrist)
+            drawn = model.arm.refine(np.concatenate((scene.vertices[frame, side], behind)))
+            hand, forearm = model.paint(drawn, look.skins[side])
             surfaces += [hand, replace(forearm, faces=look.bare[side])]
             owners += [Owner(side + 1, side, bare=True), Owner(OTHER_LABEL, side, bare=True)]
-            if side in look.sleeves:
-                orientation, wrist = scene.orientation[frame, side], scene.wrists[frame, side]
-                surfaces.append(_moved(look.sleeves[side], orientation, wrist))
+            if arm.sleeve is not None:
+                worn = _move(arm.sleeve.vertices, orientation, wrist)
+                surfaces.append(replace(arm.sleeve, vertices=worn))
                 owners.append(Owner(OTHER_LABEL, side))
-            end = forearm.vertices[(forearm.vertices @ elbow).argmax()] - ELBOW_INSET * elbow
-            turn = rotation_between(np.array((0.0, 1.0, 0.0)), unit(look.shoulders[side] - end))
-            surfaces.append(_moved(look.upper_arm, turn, end))
+            elbow = behind[-1] - ELBOW_INSET * scene.elbows[frame, side]
+            turn = rotation_between(np.array((0.0, 1.0, 0.0)), unit(look.shoulders[side] - elbow))
+            limb = _move(look.upper_arm.vertices, turn, elbow)
+            surfaces.append(replace(look.upper_arm, vertices=limb))
             owners.append(Owner(OTHER_LABEL, side))
         if look.occluder is not None:
             surfaces.append(look.occluder.at(scene.times[frame]))
@@ -184,15 +198,19 @@ class Wardrobe:
             faces.append(arm.forearm_faces[behind[arm.forearm_faces].min(axis=1) < limit])
         return faces
 
-    def _tailor(self, sleeve: Sleeve, scene: Scene) -> dict[Side, Surface]:
-        """Sleeves in the frames of their hands: they follow the wrist as rigidly as the forearm."""
-        sleeves = {}
+    def _fit(self, sleeve: Sleeve | None, scene: Scene) -> dict[Side, Arm]:
+        """What is behind the wrists of a clip; it follows them rigidly from frame to frame."""
+        arms = {}
         for side in scene.sides:
-            ring = self._models[side].arm.ring
-            worn = sleeve.surface(scene.vertices[0, side], ring, scene.elbows[0, side])
-            own = (worn.vertices - scene.wrists[0, side]) @ scene.orientation[0, side]
-            sleeves[side] = replace(worn, vertices=own)
-        return sleeves
+            arm, vertices = self._models[side].arm, scene.vertices[0, side]
+            elbow, wrist = scene.elbows[0, side], scene.wrists[0, side]
+            orientation = scene.orientation[0, side]
+            worn = None
+            if sleeve is not None:
+                worn = sleeve.surface(vertices, arm.ring, elbow)
+                worn = replace(worn, vertices=(worn.vertices - wrist) @ orientation)
+            arms[side] = Arm((arm.forearm(vertices, elbow) - wrist) @ orientation, worn)
+        return arms
 
 
 def _upper_arm(skin: Skin, person: Complexion, sleeve: Sleeve | None) -> Surface:
@@ -235,7 +253,8 @@ def _draw_occluder(rng: np.random.Generator, hands: NDArray[np.float32]) -> Occl
     )
 
 
-def _moved(surface: Surface, rotation: NDArray[np.floating[Any]], origin: Array) -> Surface:
-    """The surface turned about its own origin, which is then moved."""
-    vertices = surface.vertices @ rotation.T.astype(np.float32) + origin.astype(np.float32)
-    return replace(surface, vertices=vertices)
+def _move(
+    points: NDArray[np.floating[Any]], rotation: NDArray[np.floating[Any]], origin: Array
+) -> NDArray[np.float32]:
+    """Points (n, 3) turned about the origin of their frame, which is then moved."""
+    return np.asarray(points @ rotation.T + origin, np.float32)
