@@ -70,7 +70,7 @@ def neighbour_average(faces: Indices, num_vertices: int) -> sparse.csr_matrix:
     rows, columns = np.concatenate([ends, ends[:, ::-1]]).T
     links = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (num_vertices,) * 2)
     links.data[:] = 1
-    return sparse.diags(1 / np.asarray(links.sum(1)).ravel()) @ links
+    return sparse.csr_matrix(sparse.diags(1 / np.asarray(links.sum(1)).ravel()) @ links)
 
 
 def bone_transforms(joints: Floats, rotations: Floats) -> tuple[Floats, Floats]:

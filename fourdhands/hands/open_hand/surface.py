@@ -82,8 +82,13 @@ def skin_mesh(flesh: Flesh, skeleton: Skeleton) -> tuple[Floats, Indices]:
 
 def _fine_mesh(flesh: Flesh) -> tuple[Floats, Indices]:
     """Marching cubes, open where the grid cuts the forearm, then a first decimation."""
-    import fast_simplification
-    from skimage.measure import marching_cubes
+    try:
+        import fast_simplification
+        from skimage.measure import marching_cubes
+    except ModuleNotFoundError as missing:
+        raise ValueError(
+            f"building the open hand needs '{missing.name}': pip install 'fourdhands[dev]'"
+        ) from missing
 
     axes = [np.arange(low, high, _GRID) for low, high in zip(_LOWER, _UPPER, strict=True)]
     axes[0] = axes[0] + (WRIST_CUT - axes[0][-1])  # the last plane is the cut
