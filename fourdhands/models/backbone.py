@@ -52,6 +52,7 @@ class Backbone(nn.Module):
             raise ValueError(f"crop_size {crop_size}: both sides must be multiples of {STRIDE}")
         self.grid = (crop_size[0] // STRIDE, crop_size[1] // STRIDE)
         self.model, self.neck, self.dim = _build(config, crop_size, self.grid)
+        self.model.to(memory_format=torch.channels_last)
         cfg = timm.get_pretrained_cfg(config.name)
         mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         self.pixel_mean: Tensor
@@ -64,6 +65,7 @@ class Backbone(nn.Module):
         """uint8 (..., 3, h, w) to (..., N, C)."""
         lead = crops.shape[:-3]
         images = (crops.flatten(0, -4) - self.pixel_mean) / self.pixel_std
+        images = images.contiguous(memory_format=torch.channels_last)  # convolutions' fast layout
         return self.neck(self.model(images)).unflatten(0, lead)
 
 

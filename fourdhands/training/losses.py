@@ -159,18 +159,25 @@ def mean_close_pair_difference(right_error: Tensor, left_error: Tensor, close: T
     Returns:
         (...).
     """
-    close = close.to(right_error)
-    own_right = (close.sum(-1) * right_error.square().sum(-1)).sum(-1)
-    own_left = (close.sum(-2) * left_error.square().sum(-1)).sum(-1)
-    cross = (right_error * (close @ left_error)).sum((-2, -1))
-    return (own_right + own_left - 2 * cross) / close.sum((-2, -1)).clamp_min(1)
+    ones = torch.ones_like(left_error[..., :1])
+    columns = torch.cat((left_error, left_error.square().sum(-1, keepdim=True), ones), -1)
+    near = close.to(columns) @ columns  # all sums over k in one pass over the mask
+    error, square, count = near.split((3, 1, 1), -1)
+    own = (square + count * right_error.square().sum(-1, keepdim=True)).sum((-2, -1))
+    return (own - 2 * (right_error * error).sum((-2, -1))) / count.sum((-2, -1)).clamp_min(1)
 
 
 @torch.no_grad()
 def close_pairs(true: HandGeometry) -> Tensor:
     """(..., V, V) bool: right vertex i and left vertex k are truly within sqrt(alpha)."""
     right, left = true.vertices[..., Side.RIGHT, :, :], true.vertices[..., Side.LEFT, :, :]
-    return torch.cdist(right, left) <= CLOSE_SQUARED**0.5
+    centre = right.mean(-2, keepdim=True)  # small numbers keep the expanded square exact
+    right, left = right - centre, left - centre
+    # |left - right|^2 <= alpha  <=>  left . right + (alpha - |left|^2 - |right|^2) / 2 >= 0
+    left_rest = (CLOSE_SQUARED - left.square().sum(-1, keepdim=True)) / 2
+    right_rest = -right.square().sum(-1, keepdim=True) / 2
+    one = torch.ones_like(left_rest)
+    return torch.cat((right, one, right_rest), -1) @ torch.cat((left, left_rest, one), -1).mT >= 0
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:

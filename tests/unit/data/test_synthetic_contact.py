@@ -92,7 +92,7 @@ def test_the_quick_piercing_test_agrees_with_the_full_one() -> None:
     model = HandModel.open()
     tests = [PiercingTest(assets) for assets in model.assets]
     missed = total = 0
-    for pair in posed_hands(model, 40, seed=2):
+    for pair in posed_hands(model, 100, seed=2):
         for side, vertices in enumerate(pair):
             pierced = self_intersections(vertices, model.faces[side].numpy())
             quick = tests[side](vertices)
