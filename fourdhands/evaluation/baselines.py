@@ -13,12 +13,11 @@ import roma
 import torch
 from torch import Tensor
 
-from fourdhands.geometry.camera import weak_perspective_from_transl
 from fourdhands.geometry.crop import side_mirrored
-from fourdhands.geometry.rotation import mirror_points, mirror_rotation, sixd_from_matrix
+from fourdhands.geometry.rotation import mirror_points, sixd_from_matrix
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.crop_frame import hands_in_camera_frame, hands_in_crop_frame
 from fourdhands.models.heads import HandParameters, ManoHead
-from fourdhands.models.network import hands_in_camera_frame
 from fourdhands.skeleton import NUM_BETAS, NUM_JOINTS, NUM_SIDES, WRIST, Side
 from fourdhands.structures import (
     ClipBatch,
@@ -149,21 +148,17 @@ class _LabelSums(TensorStruct):
         labels = batch.labels
         valid = labels.hands_valid & labels.joints_valid.all(-1) & batch.hand_visible
         is_left = side_mirrored(batch.bbox)
-        intrinsics = batch.camera.intrinsics[..., None, :, :].expand(*valid.shape, 3, 3)
-        camera = weak_perspective_from_transl(labels.hands.transl, batch.bbox, intrinsics)
-        scale, x, y = camera.unbind(-1)
-        pose, joints = labels.hands.hand_pose, labels.joints - labels.joints[..., WRIST, None, :]
+        shown = hands_in_crop_frame(labels.hands, batch.bbox, batch.camera)
+        joints = labels.joints - labels.joints[..., WRIST, None, :]
 
         def total(values: Tensor, where: Tensor) -> Tensor:
             return values[where].double().sum(0)
 
         return cls(
             num_hands=valid.sum().double(),
-            fingers=total(
-                torch.where(is_left[:, None, None, None], mirror_rotation(pose), pose), valid
-            ),
-            betas=total(labels.hands.betas, valid),
-            crop_camera=total(torch.stack((scale, torch.where(is_left, -x, x), y), -1), valid),
+            fingers=total(shown.rotations[..., 1:, :, :], valid),
+            betas=total(shown.betas, valid),
+            crop_camera=total(shown.crop_camera, valid),
             joints=total(torch.where(is_left[:, None, None], mirror_points(joints), joints), valid),
             num_pairs=valid.all(-1).sum().double(),
             upsilon=total(left_from_right_root(labels.joints), valid.all(-1)),

@@ -52,7 +52,7 @@ class Backbone(nn.Module):
             raise ValueError(f"crop_size {crop_size}: both sides must be multiples of {STRIDE}")
         self.grid = (crop_size[0] // STRIDE, crop_size[1] // STRIDE)
         self.model, self.neck, self.dim = _build(config, crop_size, self.grid)
-        self.model.to(memory_format=torch.channels_last)
+        nn.utils.convert_conv2d_weight_memory_format(self.model, torch.channels_last)
         cfg = timm.get_pretrained_cfg(config.name)
         mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         self.pixel_mean: Tensor

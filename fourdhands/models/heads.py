@@ -28,14 +28,15 @@ class HandParameters(NamedTuple):
 class ManoHead(nn.Module):
     """Offsets from the mean hand: 6D rotations, shape, weak-perspective camera.
 
-    The camera's scale is in units of 1/m (its longer crop side is 2/s metres wide at the hand).
+    The camera's scale is in units of 1/m (its longer crop side is 2/s metres wide at the hand). Its
+    mean puts the wrist, which lies 9.6 cm from MANO's origin, in the middle of the crop.
 
     Args:
         dim: width of the feature.
         mean_pose: (15, 3, 3) finger rotations of MANO's mean pose.
     """
 
-    MEAN_CAMERA = (7.5, 0.0, 0.0)
+    MEAN_CAMERA = (9.0, -0.096, -0.006)
     CAMERA_UNITS = (2.0, 0.05, 0.05)
 
     mean_rotations: Tensor

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fourdhands.geometry.camera import transl_from_weak_perspective
-from fourdhands.geometry.crop import side_mirrored
-from fourdhands.geometry.rotation import mirror_rotation
 from fourdhands.models.backbone import Backbone, BackboneConfig
-from fourdhands.models.heads import HandParameters, ManoHead, UpsilonHead
+from fourdhands.models.crop_frame import hands_in_camera_frame
+from fourdhands.models.heads import ManoHead, UpsilonHead
 from fourdhands.models.rat import PlainTokens, RelationAwareTokens, RelationConfig
 from fourdhands.models.sir import (
     SingleFrame,
@@ -25,7 +23,7 @@ from fourdhands.models.sir import (
     TemporalConfig,
     TemporalFusion,
 )
-from fourdhands.structures import Camera, ClipBatch, HandState, Predictions
+from fourdhands.structures import Camera, ClipBatch, Predictions
 
 
 @dataclass(frozen=True)
@@ -112,26 +110,3 @@ class TwoHandNetwork(nn.Module):
             rotations_6d=parameters.rotations_6d,
             upsilon=self.upsilon_head(fused),
         )
-
-
-def hands_in_camera_frame(parameters: HandParameters, bbox: Tensor, camera: Camera) -> HandState:
-    """Undo the left crop's mirror and place both hands in the frame's camera.
-
-    Args:
-        parameters: (..., S) hands as their crops show them.
-        bbox: (..., S, 4).
-        camera: of the full image, dimensions (...).
-    """
-    is_left = side_mirrored(bbox)
-    rotations = torch.where(
-        is_left[:, None, None, None], mirror_rotation(parameters.rotations), parameters.rotations
-    )
-    scale, x, y = parameters.crop_camera.unbind(-1)
-    crop_camera = torch.stack((scale, torch.where(is_left, -x, x), y), -1)
-    intrinsics = camera.intrinsics[..., None, :, :].expand(*bbox.shape[:-1], 3, 3)
-    return HandState(
-        global_orient=rotations[..., 0, :, :],
-        hand_pose=rotations[..., 1:, :, :],
-        betas=parameters.betas,
-        transl=transl_from_weak_perspective(crop_camera, bbox, intrinsics),
-    )

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from fourdhands.geometry.camera import project
-from fourdhands.geometry.crop import apply_affine, crop_from_image, side_mirrored
-from fourdhands.geometry.rotation import mirror_rotation, sixd_from_matrix
+from fourdhands.geometry.crop import apply_affine, crop_from_image
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.crop_frame import hands_in_crop_frame
+from fourdhands.models.heads import HandParameters
 from fourdhands.skeleton import WRIST, Side
 from fourdhands.structures import (
     ClipBatch,
@@ -42,6 +43,9 @@ class LossConfig:
         joints_3d: root-relative joints (eq. 7).
         vertices_3d: root-relative vertices (eq. 7).
         joints_2d: projected joints inside the crop (eq. 8).
+        crop_camera: size and place of the hand in its crop, where `transl` is labelled. Not in the
+            paper: while the orientation is uncertain eq. 8 alone is least for a hand shrunk to a
+            dot, and a network that starts from scratch stays there for long.
         joint_relation: vectors from right to left joints (eq. 9).
         closeness: vectors between close vertices of the two hands (eq. 10).
         middle_frame: weight of a clip's middle frame in every term; the other frames weigh 1.
@@ -52,6 +56,7 @@ class LossConfig:
     joints_3d: float = 50.0
     vertices_3d: float = 25.0
     joints_2d: float = 10.0
+    crop_camera: float = 10.0
     joint_relation: float = 50.0
     closeness: float = 25.0
     middle_frame: float = 1.0
@@ -82,6 +87,7 @@ class Comparison:
         batch: the clips.
         predicted: geometry of the predicted hands.
         true: geometry of the labelled hands.
+        shown: the labelled hands as their crops show them.
         frame_weight: (B, T); 0 for padding.
     """
 
@@ -90,6 +96,7 @@ class Comparison:
     batch: ClipBatch
     predicted: HandGeometry
     true: HandGeometry
+    shown: HandParameters
     frame_weight: Tensor
 
     @property
@@ -191,11 +198,8 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 def rotations_term(c: Comparison) -> Tensor:
     """Eq. 6, theta: squared difference in 6D, in the frame of each crop (the left one mirrored)."""
-    hands = c.labels.hands
-    true = torch.cat((hands.global_orient[..., None, :, :], hands.hand_pose), -3)
-    is_left = side_mirrored(true)[:, None, None, None]
-    true = sixd_from_matrix(torch.where(is_left, mirror_rotation(true), true))
-    return weighted_mean((c.predictions.rotations_6d - true).square().sum((-2, -1)), c.hand_weight)
+    difference = c.predictions.rotations_6d - c.shown.rotations_6d
+    return weighted_mean(difference.square().sum((-2, -1)), c.hand_weight)
 
 
 def betas_term(c: Comparison) -> Tensor:
@@ -233,6 +237,15 @@ def joints_2d_term(c: Comparison) -> Tensor:
     return weighted_mean(error, has_label * c.frame_weight[..., None])
 
 
+def crop_camera_term(c: Comparison) -> Tensor:
+    """Ours: how far the crop's camera makes the hand too large or puts it off, in crop units."""
+    predicted, true = c.predictions.crop_camera, c.shown.crop_camera
+    scale = true[..., :1]
+    size = predicted[..., :1] / scale - 1
+    offset = (predicted[..., 1:] - true[..., 1:]) * scale / 2
+    return weighted_mean(torch.cat((size, offset), -1).square().sum(-1), c.hand_weight)
+
+
 def joint_relation_term(c: Comparison) -> Tensor:
     """Eq. 9."""
     return weighted_mean(mean_pair_difference(*c.between_hands("joints")), c.pair_weight)
@@ -251,6 +264,7 @@ TERMS: dict[str, Callable[[Comparison], Tensor]] = {
     "joints_3d": joints_3d_term,
     "vertices_3d": vertices_3d_term,
     "joints_2d": joints_2d_term,
+    "crop_camera": crop_camera_term,
     "joint_relation": joint_relation_term,
     "closeness": closeness_term,
 }
@@ -280,6 +294,7 @@ class ReconstructionLoss(nn.Module):
             batch=batch,
             predicted=self.hand_model(predictions.hands),
             true=true,
+            shown=hands_in_crop_frame(batch.labels.hands, batch.bbox, batch.camera),
             frame_weight=self._frame_weight(batch.frame_valid),
         )
         weights = {name: getattr(self.config, name) for name in TERMS}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fourdhands.geometry.rotation import mirror_hands
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.crop_frame import hands_in_crop_frame
 from fourdhands.structures import ClipBatch, HandState, Predictions, left_from_right_root
 from fourdhands.training.losses import (
     EPSILON,
@@ -30,10 +31,9 @@ def hand_model() -> HandModel:
 
 def perfect(batch: ClipBatch) -> Predictions:
     assert batch.labels is not None
-    lead = batch.hand_present.shape
     return Predictions(
         hands=batch.labels.hands,
-        crop_camera=torch.zeros(*lead, 3),
+        crop_camera=crop_cameras(batch.labels.hands, batch),
         rotations_6d=crop_rotations_6d(batch.labels.hands),
         upsilon=left_from_right_root(batch.labels.joints),
     )
@@ -50,11 +50,24 @@ def crop_rotations_6d(hands: HandState) -> Tensor:
     return torch.cat((matrices[..., :, 0], matrices[..., :, 1]), -1)
 
 
+def crop_cameras(hands: HandState, batch: ClipBatch) -> Tensor:
+    """Where pinhole cameras see MANO's origins, in metres and half crops, left crops mirrored."""
+    x, y, depth = hands.transl.unbind(-1)
+    matrix = batch.camera.intrinsics[..., None, :, :]
+    half = batch.bbox[..., 2:].amax(-1) / 2
+    focal_x, focal_y = matrix[..., 0, 0], matrix[..., 1, 1]
+    scale = (focal_x + focal_y) / 2 / depth / half
+    right = (focal_x * x / depth + matrix[..., 0, 2] - batch.bbox[..., 0]) / half / scale
+    down = (focal_y * y / depth + matrix[..., 1, 2] - batch.bbox[..., 1]) / half / scale
+    return torch.stack((scale, right * torch.tensor([1.0, -1.0]), down), -1)
+
+
 def wrong(batch: ClipBatch, seed: int = 5) -> Predictions:
     hands = random_hands(*batch.frame_valid.shape, generator=torch.Generator().manual_seed(seed))
     return replace(
         perfect(batch),
         hands=hands,
+        crop_camera=crop_cameras(hands, batch),
         rotations_6d=crop_rotations_6d(hands),
         upsilon=torch.rand(*batch.frame_valid.shape, 3),
     )
@@ -143,6 +156,20 @@ def test_upsilon_places_the_predicted_left_hand(hand_model: HandModel) -> None:
     assert terms["joints_3d"] < 1e-6 < terms["joints_2d"]
 
 
+def test_crop_camera_term_measures_size_and_place_in_the_crop(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model)
+    truth = perfect(batch)
+    scale, x, y = truth.crop_camera.unbind(-1)
+    loss = ReconstructionLoss(LossConfig(), hand_model)
+    for error, camera in {
+        0.1: (scale * 1.1, x, y),  # a tenth too large
+        0.25: (scale, x + 0.25 * 2 / scale, y),  # a quarter of the crop's longer side off
+    }.items():
+        moved = replace(truth, crop_camera=torch.stack(camera, -1))
+        value = loss(moved, batch).terms["crop_camera"].item()
+        assert value == pytest.approx(error**2, rel=1e-3)
+
+
 def test_a_term_of_weight_zero_is_not_computed(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
     loss = ReconstructionLoss(LossConfig(closeness=0.0, betas=0.0), hand_model)
@@ -175,6 +202,7 @@ def test_only_labelled_hands_and_joints_count(hand_model: HandModel) -> None:
         upsilon=predictions.upsilon * 7,
         hands=predictions.hands.map(_spoil_left),
         rotations_6d=_spoil_left(predictions.rotations_6d),
+        crop_camera=_spoil_left(predictions.crop_camera),
     )
     loss = ReconstructionLoss(LossConfig(), hand_model)
     first, second = loss(predictions, batch).terms, loss(spoiled, batch).terms
@@ -228,10 +256,14 @@ def test_gradients_reach_every_prediction(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
     start = wrong(batch)
     leaves = [start.hands.global_orient, start.hands.hand_pose, start.hands.betas]
-    leaves += [start.hands.transl, start.upsilon, start.rotations_6d]
+    leaves += [start.hands.transl, start.upsilon, start.rotations_6d, start.crop_camera]
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
     predictions = replace(
-        start, hands=HandState(*leaves[:4]), upsilon=leaves[4], rotations_6d=leaves[5]
+        start,
+        hands=HandState(*leaves[:4]),
+        upsilon=leaves[4],
+        rotations_6d=leaves[5],
+        crop_camera=leaves[6],
     )
     ReconstructionLoss(LossConfig(), hand_model)(predictions, batch).total.backward()
     for leaf in leaves:
@@ -254,6 +286,7 @@ def test_comparison_errors_are_relative_to_the_right_root(hand_model: HandModel)
         batch=batch,
         predicted=true,
         true=true,
+        shown=hands_in_crop_frame(batch.labels.hands, batch.bbox, batch.camera),
         frame_weight=torch.ones(1, 1),
     )
     right, left = comparison.between_hands("joints")

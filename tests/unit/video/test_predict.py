@@ -19,8 +19,8 @@ from fourdhands.geometry.camera import (
 from fourdhands.geometry.crop import apply_affine, crop_from_image
 from fourdhands.geometry.rotation import mirror_rotation, sixd_from_matrix
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.crop_frame import hands_in_camera_frame
 from fourdhands.models.heads import HandParameters
-from fourdhands.models.network import hands_in_camera_frame
 from fourdhands.skeleton import Side
 from fourdhands.structures import HandState, Predictions
 from fourdhands.video.detect import Detection, bbox_from_joints
