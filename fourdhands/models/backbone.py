@@ -44,6 +44,7 @@ class Backbone(nn.Module):
 
     Raises:
         ValueError: the model is unknown to timm or has no stride-16 map for this crop.
+        OSError: pretrained weights cannot be fetched.
     """
 
     def __init__(self, config: BackboneConfig, crop_size: tuple[int, int]) -> None:
@@ -106,7 +107,13 @@ def _build_vit(
 
 
 def _create(name: str, **options: Any) -> Any:  # timm's models share no typed interface
-    return timm.create_model(name, **options)
+    try:
+        return timm.create_model(name, **options)
+    except OSError as error:
+        raise OSError(
+            f"backbone {name!r}: its pretrained weights cannot be fetched; "
+            "go online once, or set backbone.pretrained: false"
+        ) from error
 
 
 def _is_plain_vit(name: str) -> bool:
