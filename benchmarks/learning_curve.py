@@ -1,6 +1,6 @@
 """Draw how validation errors fall over the steps of some runs, from their CSV logs.
 
-    python benchmarks/learning_curve.py runs/quickstart runs/long --out docs/images/curve.png
+For example: `python benchmarks/learning_curve.py runs/quickstart runs/long --out curve.png`.
 """
 
 import argparse
