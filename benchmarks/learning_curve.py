@@ -42,7 +42,8 @@ def main() -> None:
     for panel, (column, name) in zip(panels, FIGURES.items(), strict=True):
         for run in arguments.runs:
             panel.plot(*validation_curve(run, column), marker=".", label=run.name)
-        panel.set(title=f"{name} (mm), validation", xlabel="steps", ylim=(0, None))
+        panel.set(title=f"{name} (mm), validation", xlabel="steps")
+        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
         panel.grid(alpha=0.3)
     panels[0].legend()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

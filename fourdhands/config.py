@@ -13,11 +13,15 @@ import argparse
 import dataclasses
 import difflib
 import inspect
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import yaml
@@ -137,6 +141,7 @@ def _parse_args(
         merged: dict[str, Any] = {}
         for file in files:
             merged = _overlay(merged, _read(file, keys), keys)
+        flags = _bracket_lists(parser, flags)
         words = ["--config", yaml.safe_dump(merged), *flags] if files else flags
         namespace = parser.instantiate(parser.parse_args(words))
     except argparse.ArgumentError as error:
@@ -149,6 +154,49 @@ def _split_args(args: Sequence[str]) -> tuple[list[Path], list[str]]:
     scanner.add_argument("--config", action="append", type=Path, default=[])
     known, flags = scanner.parse_known_args(list(args))
     return known.config, flags
+
+
+def _bracket_lists(parser: ArgumentParser, flags: Sequence[str]) -> list[str]:
+    """`--data.train a b` and `--data.train a` mean the list [a, b], [a] that jsonargparse wants."""
+    hints = {
+        option: getattr(action, "_typehint", None)
+        for action in parser._actions
+        for option in action.option_strings
+    }
+    lists = {option: _of_numbers(hint) for option, hint in hints.items() if _is_list(hint)}
+    words: list[str] = []
+    rest = [word for flag in flags for word in _split_value(flag, lists)]
+    while rest:
+        words.append(rest.pop(0))
+        if words[-1] in lists:
+            values = list(takewhile(lambda word: not word.startswith("--"), rest))
+            del rest[: len(values)]
+            bare = len(values) != 1 or (not values[0].startswith("[") and values[0] != "null")
+            entries = map(_number_or_text, values) if lists[words[-1]] else values
+            words += [json.dumps(list(entries))] if bare else values
+    return words
+
+
+def _number_or_text(word: str) -> float | str:
+    for number in (int, float):
+        with suppress(ValueError):
+            return number(word)
+    return word
+
+
+def _split_value(flag: str, options: Container[str]) -> list[str]:
+    name, equals, value = flag.partition("=")
+    return [name, value] if equals and name in options else [flag]
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether a type is a tuple or a list, or None beside one."""
+    kinds = [get_origin(kind) or kind for kind in (hint, *get_args(hint))]
+    return kinds[0] is tuple or (kinds[0] in (Union, UnionType) and tuple in kinds[1:])
+
+
+def _of_numbers(hint: Any) -> bool:
+    return hint in (int, float) or any(map(_of_numbers, get_args(hint)))
 
 
 def _fields(namespace: Namespace) -> dict[str, Any]:

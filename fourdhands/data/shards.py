@@ -120,15 +120,16 @@ class ShardWriter:
             ValueError: the folder holds the same set made from another recipe.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.summary_path.exists():
+        shards = sorted(self.folder.glob(f"{self.name}-*.tar"))
+        if not shards:  # what was started and came to nothing binds nobody
+            self.summary.save(self.summary_path)
+        elif self.summary_path.exists():
             self._require_same_recipe(SetSummary.load(self.summary_path))
         else:
-            if strangers := sorted(self.folder.glob(f"{self.name}-*.tar")):
-                raise ValueError(
-                    f"{strangers[0]} is there but {self.summary_path.name} is not, so nobody knows "
-                    "how it was made; delete the shards or choose another folder"
-                )
-            self.summary.save(self.summary_path)
+            raise ValueError(
+                f"{shards[0]} is there but {self.summary_path.name} is not, so nobody knows "
+                "how it was made; delete the shards or choose another folder"
+            )
         for leftover in self.folder.glob(f"{self.name}-*{_TEMPORARY}*"):
             leftover.unlink()
 
@@ -186,13 +187,22 @@ class ShardWriter:
     def _require_same_recipe(self, found: SetSummary) -> None:
         ours = {**self.summary.recipe, "num_shards": self.summary.num_shards}
         theirs = {**found.recipe, "num_shards": found.num_shards}
-        for name in sorted({*ours, *theirs}):
-            if ours.get(name) != theirs.get(name):
-                raise ValueError(
-                    f"{self.summary_path}: the set there was made with {name} = "
-                    f"{theirs.get(name)!r}, not {ours.get(name)!r}; choose another folder or "
-                    "delete the old set"
-                )
+        for name, (found_value, our_value) in _differences(theirs, ours).items():
+            raise ValueError(
+                f"{self.summary_path}: the set there was made with {name} = {found_value!r}, not "
+                f"{our_value!r}; choose another folder or delete the old set"
+            )
+
+
+def _differences(first: Any, second: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    """Values that differ, by their dotted names."""
+    if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
+        return {} if first == second else {name: (first, second)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted({*first, *second}):
+        inner = f"{name}.{key}" if name else str(key)
+        found |= _differences(first.get(key), second.get(key), inner)
+    return found
 
 
 def _write_tar(file: Any, clips: Iterable[Clip], shard: str) -> None:

@@ -7,6 +7,7 @@ arrays are rebuilt from the notes afterwards. numpy, scipy and chumpy are never 
 """
 
 import io
+import math
 import pickle
 import pickletools
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from scipy import sparse
 Array = NDArray[np.generic]
 
 _MAX_BYTES: Final = 64 * 2**20  # the official files have 4 MB
+_MAX_VALUES: Final = 1_000_000
 _PUT_OPCODES: Final = ("PUT", "BINPUT", "LONG_BINPUT")
 _NUMBER_KINDS: Final = "biuf"
 # What the pickle machinery raises for a file that is damaged or not a pickle.
@@ -51,7 +53,7 @@ class _Note:
     def __setstate__(self, state: object) -> None:
         self.state = state
 
-    def resolve(self) -> Any:
+    def resolve(self, resolve: "_Resolver") -> Any:
         """The array that the object stands for."""
         raise ValueError("it holds an object that is no array")
 
@@ -59,7 +61,7 @@ class _Note:
 class _Dtype(_Note):
     """`numpy.dtype(code, align, copy)`, then the state (version, byte order, ...)."""
 
-    def resolve(self) -> np.dtype[Any]:
+    def resolve(self, resolve: "_Resolver") -> np.dtype[Any]:
         code = self.arguments[0]
         order: Any = self.state[1] if isinstance(self.state, tuple) else "|"
         if not isinstance(code, str) or code[:1] not in _NUMBER_KINDS:
@@ -70,11 +72,11 @@ class _Dtype(_Note):
 class _Array(_Note):
     """`numpy.ndarray`, with the state (version, shape, dtype, Fortran order, bytes)."""
 
-    def resolve(self) -> Array:
+    def resolve(self, resolve: "_Resolver") -> Array:
         _, shape, dtype, fortran, data = self.state
         if not isinstance(dtype, _Dtype):
             raise ValueError("an array has no number type")
-        number_type = dtype.resolve()
+        number_type = dtype.resolve(resolve)
         flat = np.frombuffer(_as_bytes(data), number_type)
         array = flat.reshape(shape, order="F" if fortran else "C")
         return array.astype(flat.dtype.newbyteorder("="))
@@ -83,11 +85,11 @@ class _Array(_Note):
 class _Scalar(_Note):
     """`numpy.core.multiarray.scalar(dtype, bytes)`."""
 
-    def resolve(self) -> np.number[Any]:
+    def resolve(self, resolve: "_Resolver") -> np.number[Any]:
         dtype, data = self.arguments
         if not isinstance(dtype, _Dtype):
             raise ValueError("a number has no number type")
-        return np.frombuffer(_as_bytes(data), dtype.resolve())[0]
+        return np.frombuffer(_as_bytes(data), dtype.resolve(resolve))[0]
 
 
 class _Sparse(_Note):
@@ -95,10 +97,14 @@ class _Sparse(_Note):
 
     matrix: Callable[..., Any]
 
-    def resolve(self) -> Array:
+    def resolve(self, resolve: "_Resolver") -> Array:
         state = resolve(self.state)
         parts = (state["data"], state["indices"], state["indptr"])
-        return self.matrix(parts, shape=state.get("_shape", state.get("shape"))).toarray()
+        matrix = self.matrix(parts, shape=state.get("_shape", state.get("shape")))
+        matrix.check_format(full_check=True)  # toarray writes wherever the indices say
+        if (size := math.prod(matrix.shape) * matrix.dtype.itemsize) > _MAX_BYTES:
+            raise ValueError(f"a sparse matrix would fill {size} bytes")
+        return matrix.toarray()
 
 
 class _SparseColumns(_Sparse):
@@ -112,14 +118,14 @@ class _SparseRows(_Sparse):
 class _Ch(_Note):
     """`chumpy.ch.Ch`: a wrapped array, kept under `x`."""
 
-    def resolve(self) -> Array:
+    def resolve(self, resolve: "_Resolver") -> Array:
         return np.asarray(resolve(self.state["x"]))
 
 
 class _Select(_Note):
     """`chumpy.reordering.Select`: entries `idxs` of the flattened `a`, in `preferred_shape`."""
 
-    def resolve(self) -> Array:
+    def resolve(self, resolve: "_Resolver") -> Array:
         array, indices = np.asarray(resolve(self.state["a"])), resolve(self.state["idxs"])
         return array.ravel()[indices].reshape(self.state["preferred_shape"])
 
@@ -181,15 +187,27 @@ class _InertUnpickler(pickle.Unpickler):
             raise _RefusedError(f"{module}.{name}") from None
 
 
-def resolve(value: Any) -> Any:
-    """Turn notes into arrays, inside dictionaries, lists and tuples too."""
-    if isinstance(value, _Note):
-        return value.resolve()
-    if isinstance(value, dict):
-        return {key: resolve(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(resolve(item) for item in value)
-    return value
+class _Resolver:
+    """Turns notes into arrays, inside dictionaries, lists and tuples too.
+
+    It counts what it visits: containers may hold each other many times over, and a few bytes of
+    pickle would then stand for more than any memory holds.
+    """
+
+    def __init__(self) -> None:
+        self.left = _MAX_VALUES
+
+    def __call__(self, value: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError(f"more than {_MAX_VALUES} values")
+        if isinstance(value, _Note):
+            return value.resolve(self)
+        if isinstance(value, dict):
+            return {key: self(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self(item) for item in value)
+        return value
 
 
 def _check_memo(data: bytes) -> None:
@@ -217,7 +235,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         _check_memo(data)
-        content = resolve(_InertUnpickler(io.BytesIO(data), encoding="latin1").load())
+        content = _Resolver()(_InertUnpickler(io.BytesIO(data), encoding="latin1").load())
     except _RefusedError as refused:
         raise ValueError(
             f"{path}: refused, the pickle asks for '{refused}'. A MANO file needs numpy arrays, "

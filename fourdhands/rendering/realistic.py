@@ -49,7 +49,7 @@ class RealisticRenderer:
         seed: int = 0,
     ) -> None:
         self._labels = Rasterizer(height, width)
-        self._mitsuba = _import_mitsuba(variant)
+        self._mitsuba = import_mitsuba(variant)
         self.height = height
         self.width = width
         self.samples = samples
@@ -185,13 +185,18 @@ def environment_map(lighting: Lighting) -> Floats:
     return light.astype(np.float32)
 
 
-def _import_mitsuba(variant: Variant) -> ModuleType:
+def import_mitsuba(variant: Variant) -> ModuleType:
+    """Load the extra `realistic`.
+
+    Raises:
+        ValueError: mitsuba is not installed, or its variant does not run here.
+    """
     try:
         import mitsuba
     except ImportError as error:
         raise ValueError(
             "the realistic renderer needs mitsuba, which is not installed: "
-            'pip install "fourdhands[realistic]", or render in the fast mode'
+            "pip install -c constraints.txt -e '.[realistic]', or render in the fast mode"
         ) from error
     try:
         mitsuba.set_variant(variant)

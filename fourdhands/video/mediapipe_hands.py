@@ -177,7 +177,7 @@ def _is_cut(
 
 
 def _import_solution() -> Any:
-    remedy = "install it with `pip install 'fourdhands[video]'`, or give boxes by hand"
+    remedy = "install it with `pip install -c constraints.txt -e '.[video]'`, or give boxes by hand"
     try:
         with _quiet_native_logs():
             import mediapipe

@@ -216,3 +216,34 @@ def test_help_speaks_of_every_argument(capsys):
     text = capsys.readouterr().out
     for words in ("usage: test do", "Do something.", "what to look at", "noise", "--network.crop"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--network.crop_size", "64", "48"],
+        ["--network.crop_size=[64, 48]", "--rate", "1e-3"],
+        ["--network.crop_size", "[64, 48]"],
+    ],
+)
+def test_lists_are_given_as_words_or_in_brackets(flags):
+    assert config.parse(Run, flags).network.crop_size == (64, 48)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs.
+
+    Attributes:
+        files: some.
+        others: some, or None.
+    """
+
+    files: tuple[Path, ...] = ()
+    others: tuple[Path, ...] | None = None
+
+
+def test_paths_need_no_brackets():
+    both = config.parse(Inputs, ["--files", "a b.yaml", "c,d", "--others=2"])
+    assert both == Inputs((Path("a b.yaml"), Path("c,d")), (Path("2"),))
+    assert config.parse(Inputs, ["--others", "null", "--files", "x"]) == Inputs((Path("x"),))

@@ -109,6 +109,15 @@ class SceneConfig:
             raise ValueError(f"image_size is {self.image_size}: at least 32 x 32 is needed")
         if self.num_frames < 1 or self.fps <= 0:
             raise ValueError(f"num_frames {self.num_frames} and fps {self.fps} have to be positive")
+        if self.subdivisions < 0 or self.supersampling < 1:
+            raise ValueError(
+                f"subdivisions is {self.subdivisions}, supersampling {self.supersampling}: "
+                "at least 0 and 1 are needed"
+            )
+        for part in (self, self.camera, self.appearance, self.effects):
+            for name, value in vars(part).items():
+                if name.endswith("_share") and not 0 <= value <= 1:
+                    raise ValueError(f"{name} is {value}: a share lies between 0 and 1")
         for name in ("hand_size", "distance"):
             low, high = getattr(self, name)
             if not 0 < low <= high:

@@ -28,6 +28,7 @@ from fourdhands.data.synthetic.config import SceneConfig
 from fourdhands.data.synthetic.generate import ClipGenerator
 from fourdhands.data.synthetic.textures import image_paths
 from fourdhands.hands.assets import load_assets
+from fourdhands.rendering.realistic import import_mitsuba
 
 GENERATOR_VERSION: Final = 1
 """Part of every recipe: raise it when the same configuration makes other clips."""
@@ -90,6 +91,8 @@ class SynthesizeConfig:
         """Refuse what makes no shards."""
         if self.shard_clips < 1:
             raise ValueError(f"shard_clips is {self.shard_clips}: at least 1 is needed")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}: it may not be negative")
         if not any(getattr(self.splits, split.name) for split in fields(self.splits)):
             raise ValueError("splits are all null: give at least one of train, val, test")
 
@@ -143,6 +146,8 @@ def synthesize_splits(config: SynthesizeConfig, folder: Path, workers: int) -> l
     load_assets(config.scene.mano)  # what users get wrong is said before anything is written
     if config.scene.background.folder is not None:
         image_paths(config.scene.background.folder)
+    if (tracing := config.scene.path_tracing) is not None:
+        import_mitsuba(tracing.variant)
     splits = _splits(config)
     writers = [split.writer(folder) for split in splits]
     for writer in writers:

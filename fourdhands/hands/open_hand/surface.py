@@ -87,7 +87,8 @@ def _fine_mesh(flesh: Flesh) -> tuple[Floats, Indices]:
         from skimage.measure import marching_cubes
     except ModuleNotFoundError as missing:
         raise ValueError(
-            f"building the open hand needs '{missing.name}': pip install 'fourdhands[dev]'"
+            f"building the open hand needs '{missing.name}': "
+            "pip install -c constraints.txt -e '.[dev]'"
         ) from missing
 
     axes = [np.arange(low, high, _GRID) for low, high in zip(_LOWER, _UPPER, strict=True)]

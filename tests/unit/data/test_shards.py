@@ -67,9 +67,13 @@ def test_interrupted_set_is_continued(tmp_path: Path) -> None:
 
 
 def test_other_recipe_is_refused(tmp_path: Path) -> None:
-    writer(tmp_path, seed=1).start()
-    with pytest.raises(ValueError, match="seed = 1, not 2"):
-        writer(tmp_path, seed=2).start()
+    first = writer(tmp_path, seed=0, scene={"fps": 5, "kinds": {"close": 1}})
+    first.start()
+    other = writer(tmp_path, seed=0, scene={"fps": 5, "kinds": {"close": 2}})
+    other.start()  # nothing was made from the first one
+    other.write(0, clips(0))
+    with pytest.raises(ValueError, match=r"with scene\.kinds\.close = 2, not 1"):
+        first.start()
 
 
 def test_shards_of_unknown_origin_are_refused(tmp_path: Path) -> None:

@@ -176,3 +176,25 @@ def test_no_builtin_is_known() -> None:
 
     known = set(_STAND_INS.values())
     assert not known & {value for value in vars(builtins).values() if callable(value)}
+
+
+@pytest.mark.parametrize("index", [-1, 3, 2**31 - 1])
+def test_sparse_indices_outside_the_matrix_are_refused(tmp_path: Path, index: int) -> None:
+    matrix = sparse.csc_matrix(np.eye(3))
+    matrix.indices[1] = index
+    with pytest.raises(ValueError, match="not a readable MANO pickle"):
+        read_arrays(write(tmp_path / "x.pkl", {"J_regressor": matrix}))
+
+
+def test_sparse_matrices_cannot_exhaust_memory(tmp_path: Path) -> None:
+    matrix = sparse.csc_matrix(([1.0], ([0], [0])), shape=(2**20, 2**20))
+    with pytest.raises(ValueError, match="would fill"):
+        read_arrays(write(tmp_path / "x.pkl", {"J_regressor": matrix}))
+
+
+def test_lists_of_lists_of_lists_cannot_exhaust_time(tmp_path: Path) -> None:
+    bomb: list[object] = []
+    for _ in range(40):
+        bomb = [bomb, bomb]
+    with pytest.raises(ValueError, match="more than"):
+        read_arrays(write(tmp_path / "x.pkl", {"a": bomb}))
