@@ -9,12 +9,13 @@ lie at integer coordinates. Rotations are matrices. A missing label is zeros wit
 mask.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import kl_div
 
 from fourdhands.skeleton import Side
 
@@ -44,6 +45,18 @@ class TensorStruct:
     def detach(self) -> Self:
         """Cut every tensor from the autograd graph."""
         return self.map(Tensor.detach)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self], dim: int = 0) -> Self:
+        """Join alike structures along a dimension of every tensor; metadata is the first one's."""
+
+        def join(values: list[Any]) -> Any:
+            if isinstance(values[0], Tensor):
+                return torch.cat(values, dim)
+            return values[0].cat(values, dim) if isinstance(values[0], TensorStruct) else values[0]
+
+        names = [field.name for field in fields(cls)]
+        return replace(parts[0], **{n: join([getattr(p, n) for p in parts]) for n in names})
 
     def __getitem__(self, index: Any) -> Self:
         """Index the leading dimensions of every tensor alike."""
@@ -176,6 +189,89 @@ class ClipBatch(TensorStruct):
 
 
 @dataclass(frozen=True)
+class AxisLogits(TensorStruct):
+    """2D joints of crops as distributions over bins of each axis (SimCC, DaHyF).
+
+    Attributes:
+        x: (..., J, bins) over the width of the (mirrored) crop.
+        y: (..., J, bins) over its height.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def joints(self) -> Tensor:
+        """Mean places (..., J, 2), -0.5 to 0.5 over the crop's width and height."""
+        return torch.stack([_mean_place(logits) for logits in (self.x, self.y)], -1)
+
+    def divergence(self, joints: Tensor, sigma: Tensor) -> Tensor:
+        """KL divergence (..., J) from Gaussians about (..., J, 2) of deviation `sigma` (2,)."""
+        per_axis = [
+            _divergence(logits, _log_gaussian(logits.shape[-1], joints[..., i], sigma[i]))
+            for i, logits in enumerate((self.x, self.y))
+        ]
+        return torch.stack(per_axis, -1).mean(-1)
+
+
+@dataclass(frozen=True)
+class CellLogits(TensorStruct):
+    """2D joints of crops as distributions over the cells of a map (heatmaps).
+
+    Attributes:
+        cells: (..., J, rows, columns) over the (mirrored) crop.
+    """
+
+    cells: Tensor
+
+    def joints(self) -> Tensor:
+        """Mean places (..., J, 2), -0.5 to 0.5 over the crop's width and height."""
+        x, y = self.cells.logsumexp(-2), self.cells.logsumexp(-1)
+        return AxisLogits(x=x, y=y).joints()
+
+    def divergence(self, joints: Tensor, sigma: Tensor) -> Tensor:
+        """KL divergence (..., J) from Gaussians about (..., J, 2) of deviation `sigma` (2,)."""
+        rows, columns = self.cells.shape[-2:]
+        x = _log_gaussian(columns, joints[..., 0], sigma[0])
+        y = _log_gaussian(rows, joints[..., 1], sigma[1])
+        return _divergence(self.cells.flatten(-2), (y[..., None] + x[..., None, :]).flatten(-2))
+
+
+JointLogits = AxisLogits | CellLogits
+
+
+def _bin_places(bins: int, device: torch.device) -> Tensor:
+    """Middles of the bins, -0.5 to 0.5 over the whole side."""
+    return (torch.arange(bins, device=device) + 0.5) / bins - 0.5
+
+
+def _mean_place(logits: Tensor) -> Tensor:
+    return logits.softmax(-1) @ _bin_places(logits.shape[-1], logits.device)
+
+
+def _log_gaussian(bins: int, place: Tensor, sigma: Tensor) -> Tensor:
+    """Log of a Gaussian in bins that sum to one: (...) to (..., bins)."""
+    distance = (_bin_places(bins, place.device) - place[..., None]) / sigma
+    return (-distance.square() / 2).log_softmax(-1)
+
+
+def _divergence(logits: Tensor, log_target: Tensor) -> Tensor:
+    return kl_div(logits.log_softmax(-1), log_target, reduction="none", log_target=True).sum(-1)
+
+
+@dataclass(frozen=True)
+class FrameFeatures(TensorStruct):
+    """What the network takes from each frame by itself; a stream keeps it.
+
+    Attributes:
+        hands: (B, T, S, D), zeros where a hand is not visible.
+        joint_logits: 2D joints of the crops, or None if the network has no 2D branch.
+    """
+
+    hands: Tensor
+    joint_logits: JointLogits | None
+
+
+@dataclass(frozen=True)
 class Predictions(TensorStruct):
     """What the network says of a `ClipBatch`; dimensions (B, T).
 
@@ -185,9 +281,11 @@ class Predictions(TensorStruct):
         rotations_6d: (B, T, S, 16, 6) rotations as each (mirrored) crop shows them, wrist first,
             before they are made orthonormal; what the pose loss compares.
         upsilon: (B, T, 3) left wrist minus right wrist, metres, camera frame.
+        joint_logits: 2D joints of each (mirrored) crop; None without a 2D branch.
     """
 
     hands: HandState
     crop_camera: Tensor
     rotations_6d: Tensor
     upsilon: Tensor
+    joint_logits: JointLogits | None = None

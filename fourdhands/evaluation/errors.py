@@ -7,8 +7,7 @@ everything; float64, so that sums do not depend on the cut. Units are metres, pi
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -233,11 +232,6 @@ class FrameErrors(TensorStruct):
         number = torch.zeros(0, dtype=torch.int64)
         points = torch.zeros(0, NUM_SIDES, NUM_JOINTS, 3, dtype=torch.float64)
         return cls(number, number, number.double(), points, points[..., 0].bool())
-
-    @classmethod
-    def cat(cls, parts: Sequence["FrameErrors"]) -> "FrameErrors":
-        """The frames of all parts."""
-        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
     def in_order(self) -> "FrameErrors":
         """Sort by clip, and by time in each clip.

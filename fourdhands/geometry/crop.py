@@ -29,6 +29,24 @@ def expand_bbox(bbox: Tensor, *, scale: float, aspect: float) -> Tensor:
     return torch.cat((bbox[..., :2], torch.stack((width, width / aspect), -1)), -1)
 
 
+def patch_centres(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Centres of a box's patches in the full image (4DHands eq. 1, true centres).
+
+    Args:
+        bbox: (..., 4).
+        grid: rows and columns.
+
+    Returns:
+        (..., rows * columns, 2) pixels, rows first.
+    """
+    rows, columns = grid
+    offset_y = (2 * torch.arange(rows, device=bbox.device) + 1 - rows) / (2 * rows)
+    offset_x = (2 * torch.arange(columns, device=bbox.device) + 1 - columns) / (2 * columns)
+    y, x = torch.meshgrid(offset_y, offset_x, indexing="ij")
+    offset = torch.stack((x.flatten(), y.flatten()), -1).to(bbox)
+    return bbox[..., None, :2] + offset * bbox[..., None, 2:]
+
+
 def mirror_bbox(bbox: Tensor, image_width: Tensor | float) -> Tensor:
     """The boxes (..., 4) in the mirrored image."""
     return torch.cat((image_width - 1 - bbox[..., :1], bbox[..., 1:]), -1)

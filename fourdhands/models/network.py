@@ -1,7 +1,8 @@
 """The network: crops of both hands over time to two hands in the camera frame. Read this first.
 
-    crops -> backbone -> relation-aware tokens (RAT) -> spatial fusion -> temporal fusion -> heads
-             `------------- encode: per frame, reusable -----------'   `----- decode: window -----'
+    crops -> backbone -> direction map (F_m) -> relations (RAT) -> spatial fusion (G)
+                                 `-> 2D joints -> hybrid feature <-' -> temporal fusion -> heads
+    `------------------ encode: per frame, reusable ------------'   `--- decode: window ---'
 
 Left crops are mirrored, so every part sees right hands only and shares its weights between sides;
 the mirror is undone once, at the end. A part that is switched off is a null object: no branches.
@@ -14,7 +15,13 @@ from torch import Tensor, nn
 
 from fourdhands.models.backbone import Backbone, BackboneConfig
 from fourdhands.models.crop_frame import hands_in_camera_frame
+from fourdhands.models.direction_map import (
+    DirectionAwareTokens,
+    DirectionConfig,
+    DirectionlessTokens,
+)
 from fourdhands.models.heads import ManoHead, UpsilonHead
+from fourdhands.models.joints_2d import Joints2dBranch, Joints2dConfig, WithoutJoints2d
 from fourdhands.models.rat import PlainTokens, RelationAwareTokens, RelationConfig
 from fourdhands.models.sir import (
     SingleFrame,
@@ -23,7 +30,7 @@ from fourdhands.models.sir import (
     TemporalConfig,
     TemporalFusion,
 )
-from fourdhands.structures import Camera, ClipBatch, Predictions
+from fourdhands.structures import Camera, ClipBatch, FrameFeatures, Predictions
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,19 @@ class NetworkConfig:
     Attributes:
         crop_size: height and width of a hand's crop in pixels.
         backbone: crops to tokens.
+        direction: direction map of the tokens (DaHyF).
         relation: relation-aware tokenization (RAT).
         spatial: adaptive spatial fusion of both hands' tokens.
+        joints_2d: 2D joints and the hybrid feature (DaHyF).
         temporal: fusion over frames.
     """
 
     crop_size: tuple[int, int] = (128, 96)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    direction: DirectionConfig | None = None
     relation: RelationConfig | None = field(default_factory=RelationConfig)
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
+    joints_2d: Joints2dConfig | None = None
     temporal: TemporalConfig | None = field(default_factory=TemporalConfig)
 
 
@@ -59,11 +70,21 @@ class TwoHandNetwork(nn.Module):
         self.config = config
         self.backbone = Backbone(config.backbone, config.crop_size)
         dim, grid = self.backbone.dim, self.backbone.grid
+        self.direction = (
+            DirectionAwareTokens(config.direction, dim, grid)
+            if config.direction
+            else DirectionlessTokens()
+        )
         self.relation = (
             RelationAwareTokens(config.relation, dim, grid) if config.relation else PlainTokens()
         )
         self.spatial = SpatialFusion(config.spatial, dim)
         width = config.spatial.dim
+        self.joints_2d = (
+            Joints2dBranch(config.joints_2d, dim, width, grid, config.crop_size)
+            if config.joints_2d
+            else WithoutJoints2d()
+        )
         self.temporal = TemporalFusion(config.temporal, width) if config.temporal else SingleFrame()
         self.mano_head = ManoHead(
             width, torch.eye(3).expand(15, 3, 3) if mean_pose is None else mean_pose
@@ -72,41 +93,47 @@ class TwoHandNetwork(nn.Module):
 
     def forward(self, batch: ClipBatch) -> Predictions:
         """Predict every frame of every clip."""
-        features = self.encode(batch.crops, batch.bbox, batch.hand_visible)
+        features = self.encode(batch.crops, batch.bbox, batch.hand_visible, batch.camera)
         return self.decode(features, batch.times, batch.hand_visible, batch.bbox, batch.camera)
 
-    def encode(self, crops: Tensor, bbox: Tensor, hand_visible: Tensor) -> Tensor:
+    def encode(
+        self, crops: Tensor, bbox: Tensor, hand_visible: Tensor, camera: Camera
+    ) -> FrameFeatures:
         """What each frame says by itself; a stream computes it once per frame and keeps it.
 
         Args:
             crops: uint8 (B, T, S, 3, h, w), left crops mirrored.
             bbox: (B, T, S, 4) region of each crop.
             hand_visible: (B, T, S) bool.
-
-        Returns:
-            (B, T, S, D); zeros where a hand is not visible.
+            camera: of the full image.
         """
-        tokens = self.backbone(crops)
-        tokens = self.relation(tokens, bbox, hand_visible)
-        return self.spatial(tokens, hand_visible)
+        tokens = self.direction(self.backbone(crops), bbox, camera)
+        fused = self.spatial(self.relation(tokens, bbox, hand_visible), hand_visible)
+        return FrameFeatures(*self.joints_2d(fused, tokens, hand_visible, bbox, camera))
 
     def decode(
-        self, features: Tensor, times: Tensor, hand_visible: Tensor, bbox: Tensor, camera: Camera
+        self,
+        features: FrameFeatures,
+        times: Tensor,
+        hand_visible: Tensor,
+        bbox: Tensor,
+        camera: Camera,
     ) -> Predictions:
         """Fuse a window of per-frame features over time and regress both hands.
 
         Args:
-            features: (B, T, S, D) of `encode`.
+            features: of `encode`.
             times: (B, T) seconds.
             hand_visible: (B, T, S) bool.
             bbox: (B, T, S, 4).
             camera: of the full image.
         """
-        fused = self.temporal(features, times, hand_visible)
+        fused = self.temporal(features.hands, times, hand_visible)
         parameters = self.mano_head(fused)
         return Predictions(
             hands=hands_in_camera_frame(parameters, bbox, camera),
             crop_camera=parameters.crop_camera,
             rotations_6d=parameters.rotations_6d,
             upsilon=self.upsilon_head(fused),
+            joint_logits=features.joint_logits,
         )

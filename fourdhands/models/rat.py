@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fourdhands.geometry.crop import side_mirrored
+from fourdhands.geometry.crop import patch_centres, side_mirrored
 from fourdhands.skeleton import Side
 
 
@@ -24,24 +24,6 @@ class RelationConfig:
 
     tau: float = 1.0
     hidden_dim: int = 128
-
-
-def patch_centres(bbox: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Centres of a box's patches in the full image (eq. 1, true centres).
-
-    Args:
-        bbox: (..., 4).
-        grid: rows and columns.
-
-    Returns:
-        (..., rows * columns, 2) pixels, rows first.
-    """
-    rows, columns = grid
-    offset_y = (2 * torch.arange(rows, device=bbox.device) + 1 - rows) / (2 * rows)
-    offset_x = (2 * torch.arange(columns, device=bbox.device) + 1 - columns) / (2 * columns)
-    y, x = torch.meshgrid(offset_y, offset_x, indexing="ij")
-    offset = torch.stack((x.flatten(), y.flatten()), -1).to(bbox)
-    return bbox[..., None, :2] + offset * bbox[..., None, 2:]
 
 
 def relation_map(own: Tensor, other: Tensor, grid: tuple[int, int], tau: float) -> Tensor:

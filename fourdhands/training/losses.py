@@ -1,4 +1,4 @@
-"""The losses of 4DHands (equations 5-10), masked by what is labelled and visible.
+"""The losses of 4DHands (equations 5-10) and DaHyF, masked by what is labelled and visible.
 
 Every term is a mean over the hands, or frames with both hands, that have the label, so its size
 does not depend on how many there are. Metres for 3D; crop units (fractions of the crop's longer
@@ -46,6 +46,8 @@ class LossConfig:
         crop_camera: size and place of the hand in its crop, where `transl` is labelled. Not in the
             paper: while the orientation is uncertain eq. 8 alone is least for a hand shrunk to a
             dot, and a network that starts from scratch stays there for long.
+        joint_bins: divergence of the 2D branch's distributions (DaHyF, L_2d); needs the branch.
+        joint_sigma: deviation of their targets, as a fraction of the crop's longer side.
         joint_relation: vectors from right to left joints (eq. 9).
         closeness: vectors between close vertices of the two hands (eq. 10).
         middle_frame: weight of a clip's middle frame in every term; the other frames weigh 1.
@@ -57,6 +59,8 @@ class LossConfig:
     vertices_3d: float = 25.0
     joints_2d: float = 10.0
     crop_camera: float = 10.0
+    joint_bins: float = 0.0
+    joint_sigma: float = 0.01
     joint_relation: float = 50.0
     closeness: float = 25.0
     middle_frame: float = 1.0
@@ -89,6 +93,7 @@ class Comparison:
         true: geometry of the labelled hands.
         shown: the labelled hands as their crops show them.
         frame_weight: (B, T); 0 for padding.
+        joint_sigma: of `LossConfig`.
     """
 
     predictions: Predictions
@@ -98,6 +103,7 @@ class Comparison:
     true: HandGeometry
     shown: HandParameters
     frame_weight: Tensor
+    joint_sigma: float
 
     @property
     def hand_weight(self) -> Tensor:
@@ -224,15 +230,37 @@ def vertices_3d_term(c: Comparison) -> Tensor:
     return weighted_mean(max_mse(error, everywhere), c.hand_weight)
 
 
+def joints_in_crops(c: Comparison) -> tuple[Tensor, Tensor]:
+    """Labelled 2D joints (B, T, S, J, 2) in pixels of the crops, and which lie inside them."""
+    height, width = c.batch.crop_size
+    joints = apply_affine(crop_from_image(c.batch.bbox, c.batch.crop_size), c.labels.joints_2d)
+    inside = (joints >= -0.5).all(-1) & (joints <= joints.new_tensor((width, height)) - 0.5).all(-1)
+    return joints, c.labels.joints_2d_valid & inside
+
+
+def joint_bins_term(c: Comparison) -> Tensor:
+    """DaHyF's L_2d: divergence of each joint's distribution from a Gaussian about its label.
+
+    Raises:
+        ValueError: the network has no 2D branch.
+    """
+    if c.predictions.joint_logits is None:
+        raise ValueError("loss.joint_bins is not 0, but network.joints_2d is null: set one of them")
+    joints, valid = joints_in_crops(c)
+    height, width = c.batch.crop_size
+    size = joints.new_tensor((width, height))
+    sigma = c.joint_sigma * size.amax() / size
+    divergence = c.predictions.joint_logits.divergence((joints + 0.5) / size - 0.5, sigma)
+    weight = (valid & c.batch.hand_visible[..., None]) * c.frame_weight[..., None, None]
+    return weighted_mean(divergence, weight)
+
+
 def joints_2d_term(c: Comparison) -> Tensor:
     """Eq. 8, joints projected by the full-frame camera, compared in the crop they fall into."""
-    height, width = c.batch.crop_size
     affine = crop_from_image(c.batch.bbox, c.batch.crop_size)
-    true = apply_affine(affine, c.labels.joints_2d)
-    inside = (true >= -0.5).all(-1) & (true <= true.new_tensor((width, height)) - 0.5).all(-1)
-    valid = c.labels.joints_2d_valid & inside
+    true, valid = joints_in_crops(c)
     projected = project(c.predicted.joints, c.batch.camera.intrinsics[..., None, :, :])
-    error = max_mse((apply_affine(affine, projected) - true) / max(height, width), valid)
+    error = max_mse((apply_affine(affine, projected) - true) / max(c.batch.crop_size), valid)
     has_label = c.batch.hand_visible & valid.any(-1)
     return weighted_mean(error, has_label * c.frame_weight[..., None])
 
@@ -265,6 +293,7 @@ TERMS: dict[str, Callable[[Comparison], Tensor]] = {
     "vertices_3d": vertices_3d_term,
     "joints_2d": joints_2d_term,
     "crop_camera": crop_camera_term,
+    "joint_bins": joint_bins_term,
     "joint_relation": joint_relation_term,
     "closeness": closeness_term,
 }
@@ -296,6 +325,7 @@ class ReconstructionLoss(nn.Module):
             true=true,
             shown=hands_in_crop_frame(batch.labels.hands, batch.bbox, batch.camera),
             frame_weight=self._frame_weight(batch.frame_valid),
+            joint_sigma=self.config.joint_sigma,
         )
         weights = {name: getattr(self.config, name) for name in TERMS}
         terms = {name: term(comparison) for name, term in TERMS.items() if weights[name]}

@@ -9,15 +9,24 @@ from torch import Tensor
 from fourdhands.geometry.rotation import mirror_points
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.backbone import BackboneConfig
+from fourdhands.models.direction_map import DirectionConfig
+from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 from fourdhands.models.rat import RelationConfig
 from fourdhands.models.sir import SpatialConfig, TemporalConfig
-from fourdhands.structures import ClipBatch, Predictions
+from fourdhands.structures import ClipBatch, FrameFeatures, Predictions
 from tests.helpers.batches import mirrored_swapped, random_batch, swap_sides
 
 VARIANTS = {
     "full": NetworkConfig(),
     "without_rat": NetworkConfig(relation=None),
+    "global_directions_simcc": NetworkConfig(
+        direction=DirectionConfig("global"), joints_2d=Joints2dConfig("simcc", channels=16)
+    ),
+    "local_directions_heatmap": NetworkConfig(
+        direction=DirectionConfig("local"),
+        joints_2d=Joints2dConfig("heatmap", channels=16, positional_encoding=False),
+    ),
     "single_frame": NetworkConfig(temporal=None),
     "baseline": NetworkConfig(
         relation=None, temporal=None, spatial=SpatialConfig(cross_hand=False)
@@ -48,7 +57,7 @@ def network(request: pytest.FixtureRequest, hand_model: HandModel) -> TwoHandNet
 
 
 def tensors(predictions: Predictions) -> dict[str, Tensor]:
-    hands = predictions.hands
+    hands, logits = predictions.hands, predictions.joint_logits
     return {
         "global_orient": hands.global_orient,
         "hand_pose": hands.hand_pose,
@@ -57,7 +66,7 @@ def tensors(predictions: Predictions) -> dict[str, Tensor]:
         "crop_camera": predictions.crop_camera,
         "rotations_6d": predictions.rotations_6d,
         "upsilon": predictions.upsilon,
-    }
+    } | ({"joints_2d": logits.joints()} if logits else {})
 
 
 def assert_same(first: Predictions, second: Predictions, tolerance: float = 1e-5) -> None:
@@ -83,6 +92,7 @@ def test_mirroring_the_frame_and_swapping_sides_mirrors_and_swaps_everything(
         crop_camera=straight.crop_camera[:, :, [1, 0]],
         rotations_6d=straight.rotations_6d[:, :, [1, 0]],
         upsilon=-mirror_points(straight.upsilon),
+        joint_logits=straight.joint_logits and straight.joint_logits.map(lambda t: t[:, :, [1, 0]]),
     )
     assert_same(mirrored, expected)
 
@@ -149,11 +159,11 @@ def test_streaming_with_stored_features_gives_the_window(
 ) -> None:
     batch = random_batch(hand_model)
     stream = [
-        network.encode(frame.crops, frame.bbox, frame.hand_visible)
+        network.encode(frame.crops, frame.bbox, frame.hand_visible, frame.camera)
         for frame in (cut(batch, slice(t, t + 1)) for t in range(3))
     ]
     streamed = network.decode(
-        torch.cat(stream, 1), batch.times, batch.hand_visible, batch.bbox, batch.camera
+        FrameFeatures.cat(stream, 1), batch.times, batch.hand_visible, batch.bbox, batch.camera
     )
     assert_same(streamed, network(batch))
 

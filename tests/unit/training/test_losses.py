@@ -9,7 +9,13 @@ from torch import Tensor
 from fourdhands.geometry.rotation import mirror_hands
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.crop_frame import hands_in_crop_frame
-from fourdhands.structures import ClipBatch, HandState, Predictions, left_from_right_root
+from fourdhands.structures import (
+    AxisLogits,
+    ClipBatch,
+    HandState,
+    Predictions,
+    left_from_right_root,
+)
 from fourdhands.training.losses import (
     EPSILON,
     TERMS,
@@ -36,6 +42,7 @@ def perfect(batch: ClipBatch) -> Predictions:
         crop_camera=crop_cameras(batch.labels.hands, batch),
         rotations_6d=crop_rotations_6d(batch.labels.hands),
         upsilon=left_from_right_root(batch.labels.joints),
+        joint_logits=peaks(batch.labels.joints_2d, batch),
     )
 
 
@@ -62,6 +69,19 @@ def crop_cameras(hands: HandState, batch: ClipBatch) -> Tensor:
     return torch.stack((scale, right * torch.tensor([1.0, -1.0]), down), -1)
 
 
+def peaks(joints: Tensor, batch: ClipBatch) -> AxisLogits:
+    """Gaussians about full-image joints, 3 bins a pixel of 64 x 48 crops, 0.01 of 64 wide."""
+    low = batch.bbox[..., :2] - batch.bbox[..., 2:] / 2
+    place = (joints - low[..., None, :]) / batch.bbox[..., None, 2:]
+    place[..., 1, :, 0] = 1 - place[..., 1, :, 0]  # left crops are mirrored
+
+    def axis(index: int, side: int) -> Tensor:
+        bins = (torch.arange(3 * side) + 0.5) / 3
+        return -(((bins - place[..., index, None] * side) / 0.64) ** 2) / 2
+
+    return AxisLogits(x=axis(0, 48), y=axis(1, 64))
+
+
 def wrong(batch: ClipBatch, seed: int = 5) -> Predictions:
     hands = random_hands(*batch.frame_valid.shape, generator=torch.Generator().manual_seed(seed))
     return replace(
@@ -69,6 +89,7 @@ def wrong(batch: ClipBatch, seed: int = 5) -> Predictions:
         hands=hands,
         crop_camera=crop_cameras(hands, batch),
         rotations_6d=crop_rotations_6d(hands),
+        joint_logits=peaks(torch.rand(*batch.frame_valid.shape, 2, 21, 2) * 240, batch),
         upsilon=torch.rand(*batch.frame_valid.shape, 3),
     )
 
@@ -134,7 +155,7 @@ def test_close_pairs_are_those_within_alpha(hand_model: HandModel) -> None:
 
 def test_the_truth_costs_nothing_and_every_term_sees_an_error(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
-    loss = ReconstructionLoss(LossConfig(), hand_model)
+    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
     assert all(value < 1e-6 for value in loss(perfect(batch), batch).terms.values())
     terms = loss(wrong(batch), batch)
     assert set(terms.terms) == set(TERMS) and all(value > 1e-3 for value in terms.terms.values())
@@ -150,7 +171,7 @@ def test_upsilon_places_the_predicted_left_hand(hand_model: HandModel) -> None:
         upsilon=truth.upsilon + torch.tensor([0.03, 0.0, -0.04]),
         hands=replace(truth.hands, transl=truth.hands.transl + 0.2 * torch.rand(2, 3, 2, 3)),
     )
-    terms = ReconstructionLoss(LossConfig(), hand_model)(moved, batch).terms
+    terms = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(moved, batch).terms
     assert terms["joint_relation"].item() == pytest.approx(0.05**2, rel=1e-3)
     assert terms["closeness"].item() == pytest.approx(0.05**2, rel=1e-3)
     assert terms["joints_3d"] < 1e-6 < terms["joints_2d"]
@@ -160,7 +181,7 @@ def test_crop_camera_term_measures_size_and_place_in_the_crop(hand_model: HandMo
     batch = random_batch(hand_model)
     truth = perfect(batch)
     scale, x, y = truth.crop_camera.unbind(-1)
-    loss = ReconstructionLoss(LossConfig(), hand_model)
+    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
     for error, camera in {
         0.1: (scale * 1.1, x, y),  # a tenth too large
         0.25: (scale, x + 0.25 * 2 / scale, y),  # a quarter of the crop's longer side off
@@ -172,7 +193,7 @@ def test_crop_camera_term_measures_size_and_place_in_the_crop(hand_model: HandMo
 
 def test_a_term_of_weight_zero_is_not_computed(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
-    loss = ReconstructionLoss(LossConfig(closeness=0.0, betas=0.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(closeness=0.0, betas=0.0, joint_bins=1.0), hand_model)
     assert set(loss(wrong(batch), batch).terms) == set(TERMS) - {"closeness", "betas"}
 
 
@@ -183,7 +204,7 @@ def test_what_is_masked_does_not_count(hand_model: HandModel) -> None:
     batch.frame_valid[2] = False
     assert batch.labels is not None
     batch.labels.joints_2d[2] = float("inf")
-    loss = ReconstructionLoss(LossConfig(), hand_model)
+    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
     masked, rest = loss(predictions, batch), loss(predictions[:2], batch[:2])
     for name in TERMS:
         torch.testing.assert_close(masked.terms[name], rest.terms[name], rtol=1e-4, atol=1e-7)
@@ -203,8 +224,9 @@ def test_only_labelled_hands_and_joints_count(hand_model: HandModel) -> None:
         hands=predictions.hands.map(_spoil_left),
         rotations_6d=_spoil_left(predictions.rotations_6d),
         crop_camera=_spoil_left(predictions.crop_camera),
+        joint_logits=predictions.joint_logits and predictions.joint_logits.map(_spoil_left),
     )
-    loss = ReconstructionLoss(LossConfig(), hand_model)
+    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
     first, second = loss(predictions, batch).terms, loss(spoiled, batch).terms
     for name in TERMS:
         torch.testing.assert_close(first[name], second[name])
@@ -235,7 +257,7 @@ def test_joints_3d_term_equals_a_scalar_loop(hand_model: HandModel) -> None:
                 squared = float(((p - t) ** 2).sum())
                 second, fourth = second + squared, fourth + squared**2
             values.append(fourth / (second + EPSILON))
-    loss = ReconstructionLoss(LossConfig(), hand_model)
+    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
     assert loss(predictions, batch).terms["joints_3d"].item() == pytest.approx(
         sum(values) / 4, rel=1e-4
     )
@@ -244,8 +266,8 @@ def test_joints_3d_term_equals_a_scalar_loop(hand_model: HandModel) -> None:
 def test_the_middle_frame_can_weigh_more(hand_model: HandModel) -> None:
     batch = random_batch(hand_model, frames=3)
     predictions = wrong(batch)
-    heavy = ReconstructionLoss(LossConfig(middle_frame=1e6), hand_model)
-    even = ReconstructionLoss(LossConfig(), hand_model)
+    heavy = ReconstructionLoss(LossConfig(middle_frame=1e6, joint_bins=1.0), hand_model)
+    even = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
     middle = slice(1, 2)
     first = heavy(predictions, batch).terms["joints_3d"]
     second = even(predictions[:, middle], batch[:, middle]).terms["joints_3d"]
@@ -265,15 +287,25 @@ def test_gradients_reach_every_prediction(hand_model: HandModel) -> None:
         rotations_6d=leaves[5],
         crop_camera=leaves[6],
     )
-    ReconstructionLoss(LossConfig(), hand_model)(predictions, batch).total.backward()
+    ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(predictions, batch).total.backward()
     for leaf in leaves:
         assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.abs().max() > 0
+
+
+def test_bins_without_a_2d_branch_are_refused(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model)
+    with pytest.raises(ValueError, match="joints_2d is null"):
+        ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(
+            replace(perfect(batch), joint_logits=None), batch
+        )
 
 
 def test_batches_without_labels_are_refused(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
     with pytest.raises(ValueError, match="no labels"):
-        ReconstructionLoss(LossConfig(), hand_model)(perfect(batch), replace(batch, labels=None))
+        ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(
+            perfect(batch), replace(batch, labels=None)
+        )
 
 
 def test_comparison_errors_are_relative_to_the_right_root(hand_model: HandModel) -> None:
@@ -288,6 +320,7 @@ def test_comparison_errors_are_relative_to_the_right_root(hand_model: HandModel)
         true=true,
         shown=hands_in_crop_frame(batch.labels.hands, batch.bbox, batch.camera),
         frame_weight=torch.ones(1, 1),
+        joint_sigma=0.01,
     )
     right, left = comparison.between_hands("joints")
     assert right.abs().max() == 0
