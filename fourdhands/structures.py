@@ -35,8 +35,9 @@ class TensorStruct:
         return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
     def to(self, device: torch.device | str) -> Self:
-        """Copy to `device`."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        """Copy to `device`; only the way to an accelerator need not be waited for."""
+        away = torch.device(device).type != "cpu"
+        return self.map(lambda tensor: tensor.to(device, non_blocking=away))
 
     def pin_memory(self) -> Self:
         """Copy to page-locked memory, from where `to` can copy in the background."""
@@ -152,6 +153,11 @@ class ClipMeta:
     fps: float
     frame_ids: tuple[int, ...]
 
+    @property
+    def name(self) -> str:
+        """No other clip has it, in this data set or another."""
+        return "/".join((self.dataset, self.sequence, self.camera, self.key))
+
 
 @dataclass(frozen=True)
 class ClipBatch(TensorStruct):
@@ -186,6 +192,13 @@ class ClipBatch(TensorStruct):
     def hand_visible(self) -> Tensor:
         """(B, T, S) bool: a present hand in a valid frame."""
         return self.hand_present & self.frame_valid[..., None]
+
+    @property
+    def visible_bbox(self) -> Tensor:
+        """(B, T, S, 4) `bbox`, and the whole image where no hand is visible."""
+        size = self.camera.image_size
+        image = torch.cat(((size - 1) / 2, size), -1)[..., None, :]
+        return torch.where(self.hand_visible[..., None], self.bbox, image)
 
 
 @dataclass(frozen=True)

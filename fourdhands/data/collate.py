@@ -5,6 +5,7 @@ every crop cut in one warp.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -62,7 +63,8 @@ class StoredClip:
         image = None
         # OpenCV fills up a jpg that was cut off with grey, so the end mark is looked for here
         if _END_OF_JPEG in data[-64:]:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
+            with suppress(cv2.error):  # the header states more pixels than OpenCV will decode
+                image = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
         if image is None:
             raise self._bad_frame(index, f"is a broken jpg of {len(data)} bytes")
         width, height = self.clip.image_size

@@ -290,7 +290,15 @@ def _read_array(data: bytes, name: str) -> Any:
     start = 10 + int.from_bytes(data[8:10], "little")
     try:
         shape, dtype = _npy_layout(data[10:start])
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        KeyError,
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise _MemberError(member, f"has an unreadable header ({error})") from None
     if dtype != expected or shape[1:] != trailing:
         raise _MemberError(

@@ -251,8 +251,7 @@ class FrameErrors(TensorStruct):
 
 def clip_number(meta: ClipMeta) -> int:
     """A number that stands for a clip, the same in every process."""
-    name = "/".join((meta.dataset, meta.sequence, meta.camera, meta.key))
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(meta.name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 

@@ -95,7 +95,7 @@ def draw_choices(
             (clip, frame, sample)
             for clip, meta in enumerate(batch.meta)
             for frame, frame_id in enumerate(meta.frame_ids)
-            if (sample := Sample(meta.key, frame_id)) in wanted
+            if (sample := Sample(meta.name, frame_id)) in wanted
         ]
         if not found:
             continue

@@ -48,7 +48,7 @@ class Sample:
     """A frame of a clip.
 
     Attributes:
-        clip: key of the clip.
+        clip: `ClipMeta.name`.
         frame_id: number of the frame in its sequence.
     """
 
@@ -147,7 +147,7 @@ def _require_finite(name: str, comparison: Comparison, batch: ClipBatch) -> None
     if bad.any():
         clip, frame, _ = bad.nonzero()[0].tolist()
         raise ValueError(
-            f"clip {batch.meta[clip].key}, frame {frame}: the prediction of '{name}' is not finite"
+            f"clip {batch.meta[clip].name}, frame {frame}: the prediction of '{name}' is not finite"
         )
 
 
@@ -183,7 +183,7 @@ class _Tally:
         total, count = ranked.sums(keep=2)
         self.sample_errors.append((total / count)[count > 0])
         self.samples += [
-            Sample(meta[clip].key, meta[clip].frame_ids[frame])
+            Sample(meta[clip].name, meta[clip].frame_ids[frame])
             for clip, frame in count.nonzero().tolist()
         ]
 

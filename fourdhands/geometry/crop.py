@@ -74,7 +74,7 @@ def crop_affine(bbox: Tensor, crop_size: tuple[int, int], mirrored: Tensor) -> T
 
 def side_mirrored(reference: Tensor) -> Tensor:
     """(S,) bool on the device of `reference`: which side's crops are mirrored (the left's)."""
-    return torch.tensor([side is Side.LEFT for side in Side], device=reference.device)
+    return torch.arange(len(Side), device=reference.device) == Side.LEFT
 
 
 def crop_from_image(bbox: Tensor, crop_size: tuple[int, int]) -> Tensor:

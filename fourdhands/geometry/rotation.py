@@ -8,8 +8,11 @@ from fourdhands.structures import HandState
 
 
 def matrix_from_6d(vectors: Tensor) -> Tensor:
-    """Gram-Schmidt of two column vectors stacked one after the other: (..., 6) to (..., 3, 3)."""
-    return roma.special_gramschmidt(vectors.unflatten(-1, (2, 3)).mT)
+    """Gram-Schmidt of two column vectors stacked one after the other: (..., 6) to (..., 3, 3).
+
+    Vectors without a direction, or with the same one, give no rotation, but finite numbers.
+    """
+    return roma.special_gramschmidt(vectors.unflatten(-1, (2, 3)).mT, epsilon=1e-6)
 
 
 def sixd_from_matrix(rotation: Tensor) -> Tensor:
@@ -34,7 +37,7 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
 
 def mirror_points(points: Tensor) -> Tensor:
     """Reflect x: (..., 3) with M = diag(-1, 1, 1)."""
-    return points * points.new_tensor((-1.0, 1.0, 1.0))
+    return torch.cat((-points[..., :1], points[..., 1:]), -1)
 
 
 def mirror_rotation(rotation: Tensor) -> Tensor:

@@ -34,6 +34,9 @@ class BackboneConfig:
 class Backbone(nn.Module):
     """uint8 crops (..., 3, h, w) to tokens (..., h/16 * w/16, C), rows first.
 
+    Only crops with a hand in them are looked at: the others would cost as much, and reach the
+    rest through batch normalisation. Their tokens are zeros that the masks hide.
+
     Normalisation with the model's own mean and deviation happens here. A plain ViT's tokens carry
     its position embedding; a convolutional map gets a projection to C, a norm and a fixed
     two-dimensional sine embedding, so that attention can tell tokens apart either way.
@@ -62,12 +65,16 @@ class Backbone(nn.Module):
             pixels = 255 * torch.tensor(value).view(3, 1, 1)
             self.register_buffer(name, pixels, persistent=False)
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """uint8 (..., 3, h, w) to (..., N, C)."""
-        lead = crops.shape[:-3]
-        images = (crops.flatten(0, -4) - self.pixel_mean) / self.pixel_std
+    def forward(self, crops: Tensor, visible: Tensor) -> Tensor:
+        """uint8 (..., 3, h, w) and bool (...) to (..., N, C)."""
+        seen = visible.flatten().nonzero().squeeze(-1)
+        if not len(seen):  # every parameter keeps its gradient; masks hide the tokens
+            seen = seen.new_zeros(1)
+        images = (crops.flatten(0, -4)[seen] - self.pixel_mean) / self.pixel_std
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions' fast layout
-        return self.neck(self.model(images)).unflatten(0, lead)
+        found = self.neck(self.model(images))
+        tokens = found.new_zeros(visible.numel(), *found.shape[1:]).index_copy(0, seen, found)
+        return tokens.unflatten(0, visible.shape)
 
 
 def _build(

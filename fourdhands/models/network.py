@@ -93,8 +93,9 @@ class TwoHandNetwork(nn.Module):
 
     def forward(self, batch: ClipBatch) -> Predictions:
         """Predict every frame of every clip."""
-        features = self.encode(batch.crops, batch.bbox, batch.hand_visible, batch.camera)
-        return self.decode(features, batch.times, batch.hand_visible, batch.bbox, batch.camera)
+        visible, bbox = batch.hand_visible, batch.visible_bbox
+        features = self.encode(batch.crops, bbox, visible, batch.camera)
+        return self.decode(features, batch.times, visible, bbox, batch.camera)
 
     def encode(
         self, crops: Tensor, bbox: Tensor, hand_visible: Tensor, camera: Camera
@@ -107,7 +108,7 @@ class TwoHandNetwork(nn.Module):
             hand_visible: (B, T, S) bool.
             camera: of the full image.
         """
-        tokens = self.direction(self.backbone(crops), bbox, camera)
+        tokens = self.direction(self.backbone(crops, hand_visible), bbox, camera)
         fused = self.spatial(self.relation(tokens, bbox, hand_visible), hand_visible)
         return FrameFeatures(*self.joints_2d(fused, tokens, hand_visible, bbox, camera))
 
@@ -129,11 +130,12 @@ class TwoHandNetwork(nn.Module):
             camera: of the full image.
         """
         fused = self.temporal(features.hands, times, hand_visible)
-        parameters = self.mano_head(fused)
+        with torch.autocast(fused.device.type, enabled=False):  # bf16 would round to millimetres
+            parameters, upsilon = self.mano_head(fused.float()), self.upsilon_head(fused.float())
         return Predictions(
             hands=hands_in_camera_frame(parameters, bbox, camera),
             crop_camera=parameters.crop_camera,
             rotations_6d=parameters.rotations_6d,
-            upsilon=self.upsilon_head(fused),
+            upsilon=upsilon,
             joint_logits=features.joint_logits,
         )

@@ -59,7 +59,7 @@ class FiniteLossGuard(pl.Callback):
     ) -> None:
         """Remember this batch's loss."""
         losses = {"total": outputs["loss"].detach(), **outputs["terms"]}
-        self.unseen.append((trainer.global_step, [meta.key for meta in batch.meta], losses))
+        self.unseen.append((trainer.global_step, [meta.name for meta in batch.meta], losses))
         if len(self.unseen) >= self.every:
             self.look()
 
@@ -308,11 +308,11 @@ class ValidationPictures(pl.Callback):
         """Draw what is still wanted."""
         if not trainer.is_global_zero:
             return
-        frame = batch.times.shape[1] // 2
+        middle = (batch.frame_valid.sum(1) // 2).tolist()  # padding comes last
         for clip, meta in enumerate(batch.meta):
-            if len(self.rows) < self.count and meta.key not in self.rows:
-                self.rows[meta.key] = draw_frame(
-                    batch, outputs["predictions"], self.hand_model, clip, frame
+            if len(self.rows) < self.count and meta.name not in self.rows:
+                self.rows[meta.name] = draw_frame(
+                    batch, outputs["predictions"], self.hand_model, clip, middle[clip]
                 )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

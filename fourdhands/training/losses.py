@@ -9,7 +9,7 @@ rendered crops the wrist's error after the same 300 steps was 122 degrees agains
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,14 @@ class LossConfig:
     closeness: float = 25.0
     middle_frame: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Check the signs."""
+        for name, value in vars(self).items():
+            if value < 0:
+                raise ValueError(f"loss.{name} is {value}, it may not be negative")
+        if not (self.middle_frame and self.joint_sigma):
+            raise ValueError("loss.middle_frame and loss.joint_sigma have to be positive")
+
 
 @dataclass(frozen=True)
 class LossTerms:
@@ -116,20 +124,33 @@ class Comparison:
         """(B, T) weight of frames in which both hands have MANO labels."""
         return (self.batch.hand_visible & self.labels.hands_valid).all(-1) * self.frame_weight
 
-    def between_hands(self, part: str) -> tuple[Tensor, Tensor]:
+    @property
+    def joints_valid(self) -> Tensor:
+        """(B, T, S, J) bool: labelled joints of visible hands whose wrist is labelled too."""
+        visible = self.batch.hand_visible[..., None] & self.labels.joints_valid
+        return visible & visible[..., WRIST, None]
+
+    def joint_errors(self) -> Tensor:
+        """(B, T, S, J, 3) predicted minus labelled, each relative to its wrist; 0 if unlabelled."""
+        true = self.labels.joints - self.labels.joints[..., WRIST, None, :]
+        error = self.predicted.relative_to_root().joints - true
+        return torch.where(self.joints_valid[..., None], error, 0.0)
+
+    def vertex_errors(self) -> Tensor:
+        """(B, T, S, V, 3) predicted minus true, each relative to its wrist."""
+        return self.predicted.relative_to_root().vertices - self.true.relative_to_root().vertices
+
+    def between_hands(self, error: Tensor, true_joints: Tensor) -> tuple[Tensor, Tensor]:
         """Errors of the right and the left hand's points, all relative to the right root.
 
         Args:
-            part: "joints" or "vertices".
+            error: (B, T, S, N, 3) relative to the hand's own root.
+            true_joints: (B, T, S, J, 3) where the roots truly are.
 
         Returns:
-            Twice (B, T, N, 3): predicted minus true. The predicted left hand stands where `upsilon`
-            puts it.
+            Twice (B, T, N, 3). The predicted left hand stands where `upsilon` puts it.
         """
-        error = getattr(self.predicted.relative_to_root(), part) - getattr(
-            self.true.relative_to_root(), part
-        )
-        shift = self.predictions.upsilon - left_from_right_root(self.true.joints)
+        shift = self.predictions.upsilon - left_from_right_root(true_joints)
         return error[..., Side.RIGHT, :, :], error[..., Side.LEFT, :, :] + shift[..., None, :]
 
 
@@ -142,20 +163,32 @@ def max_mse(error: Tensor, valid: Tensor) -> Tensor:
     return squared.square().sum(-1) / (squared.sum(-1) + EPSILON)
 
 
-def mean_pair_difference(right_error: Tensor, left_error: Tensor) -> Tensor:
-    """Eq. 9 as a mean over all pairs (i, k) of |left_k - right_i|^2, without forming the pairs.
+def mean_pair_difference(
+    right_error: Tensor, left_error: Tensor, right_valid: Tensor, left_valid: Tensor
+) -> Tensor:
+    """Eq. 9 as a mean over all valid pairs (i, k) of |left_k - right_i|^2, without forming them.
 
     Expanding the square leaves only sums over single points: O(N) instead of O(N^2).
 
     Args:
         right_error: (..., N, 3).
         left_error: (..., M, 3).
+        right_valid: (..., N) bool.
+        left_valid: (..., M) bool.
 
     Returns:
-        (...).
+        (...); only errors of the other hand remain where one has no valid point.
     """
-    squares = left_error.square().sum(-1).mean(-1) + right_error.square().sum(-1).mean(-1)
-    return squares - 2 * (left_error.mean(-2) * right_error.mean(-2)).sum(-1)
+    right, right_square = _mean_and_square(right_error, right_valid)
+    left, left_square = _mean_and_square(left_error, left_valid)
+    return left_square + right_square - 2 * (left * right).sum(-1)
+
+
+def _mean_and_square(error: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and mean squared length over the valid points: (..., N, 3) to (..., 3) and (...)."""
+    error = torch.where(valid[..., None], error, 0.0)
+    count = valid.sum(-1).clamp_min(1)
+    return error.sum(-2) / count[..., None], error.square().sum((-2, -1)) / count
 
 
 def mean_close_pair_difference(right_error: Tensor, left_error: Tensor, close: Tensor) -> Tensor:
@@ -216,16 +249,13 @@ def betas_term(c: Comparison) -> Tensor:
 
 def joints_3d_term(c: Comparison) -> Tensor:
     """Eq. 7, joints relative to the wrist; hands whose wrist is unknown do not count."""
-    true = c.labels.joints - c.labels.joints[..., WRIST, None, :]
-    valid = c.labels.joints_valid & c.labels.joints_valid[..., WRIST, None]
-    error = max_mse(c.predicted.relative_to_root().joints - true, valid)
-    has_label = c.batch.hand_visible & valid.any(-1)
-    return weighted_mean(error, has_label * c.frame_weight[..., None])
+    error = max_mse(c.joint_errors(), c.joints_valid)
+    return weighted_mean(error, c.joints_valid.any(-1) * c.frame_weight[..., None])
 
 
 def vertices_3d_term(c: Comparison) -> Tensor:
     """Eq. 7, vertices relative to the wrist."""
-    error = c.predicted.relative_to_root().vertices - c.true.relative_to_root().vertices
+    error = c.vertex_errors()
     everywhere = torch.ones_like(error[..., 0], dtype=torch.bool)
     return weighted_mean(max_mse(error, everywhere), c.hand_weight)
 
@@ -275,14 +305,19 @@ def crop_camera_term(c: Comparison) -> Tensor:
 
 
 def joint_relation_term(c: Comparison) -> Tensor:
-    """Eq. 9."""
-    return weighted_mean(mean_pair_difference(*c.between_hands("joints")), c.pair_weight)
+    """Eq. 9; a frame counts if both wrists are labelled."""
+    both = c.joints_valid[..., WRIST].all(-1)
+    valid = c.joints_valid & both[..., None, None]
+    errors = c.between_hands(c.joint_errors(), c.labels.joints)
+    error = mean_pair_difference(*errors, valid[..., Side.RIGHT, :], valid[..., Side.LEFT, :])
+    return weighted_mean(error, both * c.frame_weight)
 
 
 def closeness_term(c: Comparison) -> Tensor:
     """Eq. 10; frames without a close pair do not count."""
     close = close_pairs(c.true)
-    error = mean_close_pair_difference(*c.between_hands("vertices"), close)
+    errors = c.between_hands(c.vertex_errors(), c.true.joints)
+    error = mean_close_pair_difference(*errors, close)
     return weighted_mean(error, c.pair_weight * close.flatten(-2).any(-1))
 
 
@@ -315,15 +350,16 @@ class ReconstructionLoss(nn.Module):
         """
         if batch.labels is None:
             raise ValueError("the batch has no labels, nothing to learn from")
+        labels, batch = batch.labels, replace(batch, bbox=batch.visible_bbox)
         with torch.no_grad():
-            true = self.hand_model(batch.labels.hands)
+            true = self.hand_model(labels.hands)
         comparison = Comparison(
             predictions=predictions,
-            labels=batch.labels,
+            labels=labels,
             batch=batch,
             predicted=self.hand_model(predictions.hands),
             true=true,
-            shown=hands_in_crop_frame(batch.labels.hands, batch.bbox, batch.camera),
+            shown=hands_in_crop_frame(labels.hands, batch.bbox, batch.camera),
             frame_weight=self._frame_weight(batch.frame_valid),
             joint_sigma=self.config.joint_sigma,
         )
@@ -333,7 +369,7 @@ class ReconstructionLoss(nn.Module):
         return LossTerms(torch.stack([*weighted.values()]).sum(), terms, weighted)
 
     def _frame_weight(self, frame_valid: Tensor) -> Tensor:
-        """(B, T) float."""
-        weight = frame_valid.float()
-        weight[:, weight.shape[1] // 2] *= self.config.middle_frame
-        return weight
+        """(B, T) float; the middle is that of a clip's valid frames, which come first."""
+        middle = frame_valid.sum(1, keepdim=True) // 2
+        is_middle = torch.arange(frame_valid.shape[1], device=frame_valid.device) == middle
+        return frame_valid * torch.where(is_middle, self.config.middle_frame, 1.0)

@@ -67,7 +67,8 @@ class Reconstruction(pl.LightningModule):
         logged |= {f"train_weighted/{name}": term for name, term in losses.weighted.items()}
         logged["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict(logged, batch_size=clips)
-        return {"loss": losses.total, "terms": losses.terms}
+        terms = {name: term.detach() for name, term in losses.terms.items()}
+        return {"loss": losses.total, "terms": terms}
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
         """Lightning's hook.

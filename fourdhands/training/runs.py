@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
@@ -192,7 +193,7 @@ def build_trainer(
             precision=trainer.precision,
             accelerator=trainer.accelerator,
             devices=trainer.devices,
-            strategy=trainer.strategy,
+            strategy=_strategy(trainer.strategy),
             gradient_clip_val=trainer.gradient_clip,
             accumulate_grad_batches=trainer.accumulate,
             log_every_n_steps=trainer.log_every_steps,
@@ -208,6 +209,15 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(f"trainer: {error}") from error
+
+
+def _strategy(name: str) -> str | Strategy:
+    """Lightning's strategy; by default DDP hands buffers around before every forward.
+
+    A rank without validation clips would then be waited for for ever, and MANO's constant arrays
+    would travel at every step.
+    """
+    return DDPStrategy(broadcast_buffers=False) if name == "ddp" else name
 
 
 def _network_to_build(run: ReconstructionRun) -> NetworkConfig:

@@ -100,7 +100,9 @@ def reference(folder: Path, config: SynthesizeConfig) -> dict[str, bytes]:
         if split is None:
             continue
         own = replace(scene, num_frames=split.num_frames, fps=split.fps)
-        generator = ClipGenerator(own, seed=(config.seed, number))
+        generator = ClipGenerator(
+            own, dataset=f"synthetic-{name}-{config.seed}", seed=(config.seed, number)
+        )
         count = -(-split.clips // config.shard_clips)
         writer = ShardWriter(folder, name, num_shards=count, recipe={})
         writer.start()

@@ -1,5 +1,6 @@
 """What must hold of the network whatever its weights are."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,8 @@ def test_an_absent_hand_cannot_change_any_output(
     other[:, 1, 1] = 255
     other[1, :, 0] = 0
     assert_same(network(batch), network(replace(batch, crops=other)), tolerance=0)
+    learning = deepcopy(network).train()  # batch normalisation mixes the crops it sees
+    assert_same(learning(batch), learning(replace(batch, crops=other)), tolerance=0)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ from fourdhands.data.synthetic.textures import image_paths
 from fourdhands.hands.assets import load_assets
 from fourdhands.rendering.realistic import import_mitsuba
 
-GENERATOR_VERSION: Final = 1
+GENERATOR_VERSION: Final = 2
 """Part of every recipe: raise it when the same configuration makes other clips."""
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 POLL_SECONDS: Final = 0.2
@@ -240,7 +240,9 @@ def _follow_parent() -> None:
 
 @lru_cache(maxsize=1)  # the shards of a split follow each other
 def _generator(split: _Split) -> ClipGenerator:
-    return ClipGenerator(split.scene, seed=(split.seed, split.number))
+    # clips of other splits and seeds are other clips, also where sets are evaluated together
+    dataset = f"synthetic-{split.name}-{split.seed}"
+    return ClipGenerator(split.scene, dataset=dataset, seed=(split.seed, split.number))
 
 
 def _render_shard(split: _Split, shard: int, folder: Path) -> None:

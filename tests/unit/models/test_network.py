@@ -47,10 +47,12 @@ def test_vit_h_has_the_published_sizes() -> None:
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet50", "hrnet_w64", "mobilenetv4_conv_small"])
 def test_any_stride_16_model_makes_tokens(name: str) -> None:
-    with torch.device("meta"):
-        backbone = Backbone(BackboneConfig(name, dim=64), (128, 96))
-        crops = torch.zeros(2, 3, 3, 128, 96, dtype=torch.uint8)
-        assert backbone(crops).shape == (2, 3, 48, 64)
+    backbone = Backbone(BackboneConfig(name, dim=64), (128, 96))
+    crops = torch.randint(0, 256, (2, 3, 3, 128, 96), dtype=torch.uint8)
+    visible = torch.tensor([[True, False, True], [True, True, False]])
+    tokens = backbone(crops, visible)
+    assert tokens.shape == (2, 3, 48, 64)
+    assert (tokens.abs().amax((-2, -1)) > 0).equal(visible)
 
 
 def test_what_cannot_be_built_is_explained() -> None:

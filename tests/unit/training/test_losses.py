@@ -9,6 +9,7 @@ from torch import Tensor
 from fourdhands.geometry.rotation import mirror_hands
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.crop_frame import hands_in_crop_frame
+from fourdhands.models.network import TwoHandNetwork
 from fourdhands.structures import (
     AxisLogits,
     ClipBatch,
@@ -28,6 +29,7 @@ from fourdhands.training.losses import (
     mean_pair_difference,
 )
 from tests.helpers.batches import random_batch, random_hands
+from tests.helpers.runs import tiny_network
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +119,13 @@ def test_pair_differences_equal_double_loops() -> None:
     right, left = torch.randn(2, 7, 3).double(), torch.randn(2, 9, 3).double()
     close = torch.rand(2, 7, 9) < 0.3
     close[1] = False
-    everything = torch.ones(7, 9)
+    right_valid, left_valid = torch.rand(2, 7) < 0.7, torch.rand(2, 9) < 0.7
+    labelled = mean_pair_difference(
+        right.masked_fill(~right_valid[..., None], torch.nan), left, right_valid, left_valid
+    )
     for n in range(2):
-        assert mean_pair_difference(right, left)[n].item() == pytest.approx(
-            pair_loop(right[n], left[n], everything)
+        assert labelled[n].item() == pytest.approx(
+            pair_loop(right[n], left[n], right_valid[n, :, None] & left_valid[n])
         )
         assert mean_close_pair_difference(right, left, close)[n].item() == pytest.approx(
             pair_loop(right[n], left[n], close[n])
@@ -133,7 +138,8 @@ def test_gradients_of_the_equations() -> None:
     left = torch.randn(2, 5, 3, dtype=torch.double, requires_grad=True)
     close = torch.rand(2, 4, 5) < 0.5
     valid = torch.rand(2, 4) < 0.8
-    assert torch.autograd.gradcheck(mean_pair_difference, (right, left))
+    left_valid = torch.rand(2, 5) < 0.8
+    assert torch.autograd.gradcheck(mean_pair_difference, (right, left, valid, left_valid))
     assert torch.autograd.gradcheck(
         lambda r, e: mean_close_pair_difference(r, e, close), (right, left)
     )
@@ -322,8 +328,59 @@ def test_comparison_errors_are_relative_to_the_right_root(hand_model: HandModel)
         frame_weight=torch.ones(1, 1),
         joint_sigma=0.01,
     )
-    right, left = comparison.between_hands("joints")
+    right, left = comparison.between_hands(comparison.vertex_errors(), true.joints)
     assert right.abs().max() == 0
     torch.testing.assert_close(
         left, -left_from_right_root(true.joints)[..., None, :].expand_as(left)
+    )
+
+
+def test_joint_relation_needs_joints_only(hand_model: HandModel) -> None:
+    """Data with labelled joints and no MANO parameters teach where the hands are."""
+    batch = random_batch(hand_model, clips=1, frames=1)
+    assert batch.labels is not None
+    batch.labels.hands_valid[:] = False
+    batch.labels.joints_valid[..., 3] = False
+    batch.labels.joints[..., 3, :] = torch.nan
+    predictions = perfect(batch)
+    upsilon = (predictions.upsilon + torch.tensor([0.03, 0.0, 0.0])).requires_grad_()
+    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    term = loss(replace(predictions, upsilon=upsilon), batch).terms["joint_relation"]
+    assert term.item() == pytest.approx(0.03**2, rel=1e-3)
+    (gradient,) = torch.autograd.grad(term, upsilon)
+    torch.testing.assert_close(gradient, torch.tensor([[[0.06, 0.0, 0.0]]]), rtol=1e-3, atol=1e-6)
+
+
+def test_boxes_of_absent_hands_may_be_anything(hand_model: HandModel) -> None:
+    """Zeros are how data sets write "no box": they reach neither losses nor gradients."""
+    batch = random_batch(hand_model, frames=2)
+    batch.hand_present[:, 0, 1] = False
+    batch.frame_valid[1, 1] = False
+    torch.manual_seed(0)
+    network = TwoHandNetwork(tiny_network()).eval()
+    loss = ReconstructionLoss(LossConfig(), hand_model)
+    results = []
+    for box in (0.0, float("nan"), 50.0):
+        network.zero_grad()
+        bbox = torch.where(batch.hand_visible[..., None], batch.bbox, box)
+        total = loss(network(replace(batch, bbox=bbox)), replace(batch, bbox=bbox)).total
+        total.backward()
+        gradients = [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+        results.append(torch.cat([total.detach()[None], *gradients]))
+    assert results[0].isfinite().all()
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_the_middle_of_a_short_window_is_one_of_its_frames(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model, clips=1, frames=5)
+    batch.frame_valid[:, 2:] = False
+    predictions = wrong(batch)
+    heavy = ReconstructionLoss(LossConfig(joint_bins=1.0, middle_frame=1e6), hand_model)
+    only = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    second = slice(1, 2)
+    torch.testing.assert_close(
+        heavy(predictions, batch).terms["joints_3d"],
+        only(predictions[:, second], batch[:, second]).terms["joints_3d"],
+        rtol=1e-3,
+        atol=0,
     )
