@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import HandGeometry, HandState
-from fourdhands.training.losses import close_pairs, mean_close_pair_difference
+from fourdhands.training.losses import LossConfig, close_pairs, mean_close_pair_difference
 
 
 def naive(right_error: Tensor, left_error: Tensor, close: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def measure(form: str, batch: int, repeats: int) -> dict[str, float]:
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        value = FORMS[form](*errors, close_pairs(true)).mean()
+        value = FORMS[form](*errors, close_pairs(true, LossConfig().alpha)).mean()
         value.backward()
         times.append(1e3 * (time.perf_counter() - start))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

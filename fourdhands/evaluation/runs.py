@@ -4,6 +4,7 @@ Checkpoint and data go in; a table, `metrics.json` and pictures come out.
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,6 +186,11 @@ def _mean_hand(
             raise
         sets = []
     if not sets:
+        print(
+            f"the training data ({', '.join(map(str, sources))}) is not at hand: the mean pose is "
+            "that of the hand model; say --mean_pose or --data_root to take it from labels",
+            file=sys.stderr,
+        )
         return neutral_hand(predictor.hand_model), "the hand model (no training data at hand)"
     batches = tqdm(_frames_of_many_clips(sets, predictor.crop), desc="mean pose", unit=" batches")
     mean = estimate_mean_hand(batches, predictor.hand_model)

@@ -99,28 +99,32 @@ def load_network_weights(
         ) from error
 
 
-def require_same(
-    checkpoint: Mapping[str, Any], run: Mapping[str, Any], part: str, path: Path
-) -> None:
-    """Refuse a checkpoint of a run that was configured otherwise.
+def differences(checkpoint: Mapping[str, Any], run: Mapping[str, Any], part: str) -> list[str]:
+    """What a part of the configuration says otherwise than the checkpoint's run, a phrase each.
 
     Args:
         checkpoint: as read.
         run: the whole configuration that is wanted, as plain data.
-        part: the part of it that has to be the same.
-        path: of the checkpoint, for the message.
-
-    Raises:
-        ValueError: it differs, with the keys.
+        part: the part of it to compare.
     """
     stored = _flatten(checkpoint[KEY]["run"][part], part)
     wanted = _flatten(run[part], part)
-    differing = [
+    return [
         f"{key} is {stored.get(key, 'absent')!r} there and {wanted.get(key, 'absent')!r} here"
         for key in sorted(stored.keys() | wanted.keys())
         if stored.get(key, "absent") != wanted.get(key, "absent")
     ]
-    if differing:
+
+
+def require_same(
+    checkpoint: Mapping[str, Any], run: Mapping[str, Any], part: str, path: Path
+) -> None:
+    """Refuse a checkpoint of a run in which `part` was configured otherwise.
+
+    Raises:
+        ValueError: it differs, with the keys.
+    """
+    if differing := differences(checkpoint, run, part):
         raise ValueError(f"{path}: of a run with another {part}: {'; '.join(differing[:3])}")
 
 

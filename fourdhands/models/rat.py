@@ -5,6 +5,7 @@ hand's boxes are mirrored too, and one function with one set of weights serves b
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,36 +16,58 @@ from fourdhands.skeleton import Side
 
 @dataclass(frozen=True)
 class RelationConfig:
-    """Relation-aware tokenization.
+    """Relation-aware tokenization. The second word of each choice is the released code's.
 
     Attributes:
         tau: sharpness of the distance map's sigmoid (eq. 2).
         hidden_dim: width of the MLP of eq. 4.
+        patch_point: where a patch is (eq. 1): its true centre, or the corner 2i - W names.
+        box_scale: what distances are divided by (eq. 2): both sides of the box, or its width.
+        overlap_with: whose box the overlap map tests (eq. 3); a hand's own is a constant.
+        fusion: relations are concatenated with the tokens and projected, or added to them.
     """
 
     tau: float = 1.0
     hidden_dim: int = 128
+    patch_point: Literal["centre", "corner"] = "centre"
+    box_scale: Literal["sides", "width"] = "sides"
+    overlap_with: Literal["other", "own"] = "other"
+    fusion: Literal["concatenate", "add"] = "concatenate"
 
 
-def relation_map(own: Tensor, other: Tensor, grid: tuple[int, int], tau: float) -> Tensor:
+def relation_map(
+    own: Tensor, other: Tensor, grid: tuple[int, int], config: RelationConfig
+) -> Tensor:
     """Distance and overlap maps of one hand towards the other (eq. 2 and 3).
 
     Args:
         own: (..., 4) box of the hand whose tokens are described.
         other: (..., 4) box of the other hand, in the same frame.
         grid: rows and columns of patches.
-        tau: sharpness.
+        config: tau and the choices.
 
     Returns:
         (..., rows * columns, 5): own to other (2), other to own (2), overlap (+1 / -1).
     """
-    own_centre, other_centre = patch_centres(own, grid), patch_centres(other, grid)
-    difference = own_centre - other_centre
-    own_to_other = torch.sigmoid(tau * difference / own[..., None, 2:])
-    other_to_own = torch.sigmoid(-tau * difference / other[..., None, 2:])
-    distance = (own_centre - other[..., None, :2]).abs()
-    inside = (distance <= other[..., None, 2:] / 2).all(-1, keepdim=True)
+    own_patch, other_patch = (_patches(box, grid, config.patch_point) for box in (own, other))
+    difference = config.tau * (own_patch - other_patch)
+    own_size, other_size = own[..., None, 2:], other[..., None, 2:]
+    tested = other if config.overlap_with == "other" else own
+    distance = (own_patch - tested[..., None, :2]).abs()
+    inside = (distance <= tested[..., None, 2:] / 2).all(-1, keepdim=True)
+    if config.box_scale == "width":
+        own_size, other_size = own_size[..., :1], other_size[..., :1]
+    own_to_other = torch.sigmoid(difference / own_size)
+    other_to_own = torch.sigmoid(-difference / other_size)
     return torch.cat((own_to_other, other_to_own, inside.to(own) * 2 - 1), -1)
+
+
+def _patches(bbox: Tensor, grid: tuple[int, int], point: Literal["centre", "corner"]) -> Tensor:
+    """(..., rows * columns, 2)."""
+    centres = patch_centres(bbox, grid)
+    if point == "centre":
+        return centres
+    return centres - bbox[..., None, 2:] / (2 * bbox.new_tensor((grid[1], grid[0])))
 
 
 def own_and_other_bbox(bbox: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,17 +88,14 @@ class RelationAwareTokens(nn.Module):
 
     def __init__(self, config: RelationConfig, dim: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.tau, self.grid = config.tau, grid
+        self.config, self.grid = config, grid
         self.mlp = nn.Sequential(
             nn.Linear(5, config.hidden_dim),
             nn.LayerNorm(config.hidden_dim),
             nn.GELU(),
             nn.Linear(config.hidden_dim, dim),
         )
-        self.projection = nn.Linear(2 * dim, dim)
-        with torch.no_grad():  # start from the backbone's tokens as they are
-            self.projection.weight[:, :dim] = torch.eye(dim)
-            self.projection.bias.zero_()
+        self.fusion = _ConcatenateAndProject(dim) if config.fusion == "concatenate" else _Add()
 
     def forward(self, tokens: Tensor, bbox: Tensor, hand_visible: Tensor) -> Tensor:
         """Add each token's relation to the other hand.
@@ -88,10 +108,28 @@ class RelationAwareTokens(nn.Module):
         Returns:
             (B, T, S, N, C).
         """
-        relation = self.mlp(relation_map(*own_and_other_bbox(bbox), self.grid, self.tau))
+        relation = self.mlp(relation_map(*own_and_other_bbox(bbox), self.grid, self.config))
         both = hand_visible.all(-1)[..., None, None, None]
-        relation = torch.where(both, relation, 0.0)
-        return self.projection(torch.cat((tokens, relation.to(tokens)), -1))
+        fused: Tensor = self.fusion(tokens, torch.where(both, relation, 0.0).to(tokens))
+        return fused
+
+
+class _ConcatenateAndProject(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(2 * dim, dim)
+        with torch.no_grad():  # start from the backbone's tokens as they are
+            self.projection.weight[:, :dim] = torch.eye(dim)
+            self.projection.bias.zero_()
+
+    def forward(self, tokens: Tensor, relation: Tensor) -> Tensor:
+        projected: Tensor = self.projection(torch.cat((tokens, relation), -1))
+        return projected
+
+
+class _Add(nn.Module):
+    def forward(self, tokens: Tensor, relation: Tensor) -> Tensor:
+        return tokens + relation
 
 
 class PlainTokens(nn.Module):

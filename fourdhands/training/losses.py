@@ -29,7 +29,6 @@ from fourdhands.structures import (
 )
 
 EPSILON = 1e-8
-CLOSE_SQUARED = 0.005
 """alpha of eq. 10 in m^2: vertices of the two hands up to 7 cm apart count as close."""
 
 
@@ -50,6 +49,7 @@ class LossConfig:
         joint_sigma: deviation of their targets, as a fraction of the crop's longer side.
         joint_relation: vectors from right to left joints (eq. 9).
         closeness: vectors between close vertices of the two hands (eq. 10).
+        alpha: largest squared distance of a close pair in square metres.
         middle_frame: weight of a clip's middle frame in every term; the other frames weigh 1.
     """
 
@@ -63,6 +63,7 @@ class LossConfig:
     joint_sigma: float = 0.01
     joint_relation: float = 50.0
     closeness: float = 25.0
+    alpha: float = 0.005
     middle_frame: float = 1.0
 
     def __post_init__(self) -> None:
@@ -101,7 +102,7 @@ class Comparison:
         true: geometry of the labelled hands.
         shown: the labelled hands as their crops show them.
         frame_weight: (B, T); 0 for padding.
-        joint_sigma: of `LossConfig`.
+        config: what the terms depend on besides.
     """
 
     predictions: Predictions
@@ -111,7 +112,7 @@ class Comparison:
     true: HandGeometry
     shown: HandParameters
     frame_weight: Tensor
-    joint_sigma: float
+    config: LossConfig
 
     @property
     def hand_weight(self) -> Tensor:
@@ -214,13 +215,13 @@ def mean_close_pair_difference(right_error: Tensor, left_error: Tensor, close: T
 
 
 @torch.no_grad()
-def close_pairs(true: HandGeometry) -> Tensor:
-    """(..., V, V) bool: right vertex i and left vertex k are truly within sqrt(alpha)."""
+def close_pairs(true: HandGeometry, alpha: float) -> Tensor:
+    """(..., V, V) bool: right vertex i and left vertex k are truly within sqrt(alpha) metres."""
     right, left = true.vertices[..., Side.RIGHT, :, :], true.vertices[..., Side.LEFT, :, :]
     centre = right.mean(-2, keepdim=True)  # small numbers keep the expanded square exact
     right, left = right - centre, left - centre
     # |left - right|^2 <= alpha  <=>  left . right + (alpha - |left|^2 - |right|^2) / 2 >= 0
-    left_rest = (CLOSE_SQUARED - left.square().sum(-1, keepdim=True)) / 2
+    left_rest = (alpha - left.square().sum(-1, keepdim=True)) / 2
     right_rest = -right.square().sum(-1, keepdim=True) / 2
     one = torch.ones_like(left_rest)
     return torch.cat((right, one, right_rest), -1) @ torch.cat((left, left_rest, one), -1).mT >= 0
@@ -279,7 +280,7 @@ def joint_bins_term(c: Comparison) -> Tensor:
     joints, valid = joints_in_crops(c)
     height, width = c.batch.crop_size
     size = joints.new_tensor((width, height))
-    sigma = c.joint_sigma * size.amax() / size
+    sigma = c.config.joint_sigma * size.amax() / size
     divergence = c.predictions.joint_logits.divergence((joints + 0.5) / size - 0.5, sigma)
     weight = (valid & c.batch.hand_visible[..., None]) * c.frame_weight[..., None, None]
     return weighted_mean(divergence, weight)
@@ -315,7 +316,7 @@ def joint_relation_term(c: Comparison) -> Tensor:
 
 def closeness_term(c: Comparison) -> Tensor:
     """Eq. 10; frames without a close pair do not count."""
-    close = close_pairs(c.true)
+    close = close_pairs(c.true, c.config.alpha)
     errors = c.between_hands(c.vertex_errors(), c.true.joints)
     error = mean_close_pair_difference(*errors, close)
     return weighted_mean(error, c.pair_weight * close.flatten(-2).any(-1))
@@ -361,7 +362,7 @@ class ReconstructionLoss(nn.Module):
             true=true,
             shown=hands_in_crop_frame(labels.hands, batch.bbox, batch.camera),
             frame_weight=self._frame_weight(batch.frame_valid),
-            joint_sigma=self.config.joint_sigma,
+            config=self.config,
         )
         weights = {name: getattr(self.config, name) for name in TERMS}
         terms = {name: term(comparison) for name, term in TERMS.items() if weights[name]}

@@ -5,7 +5,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.export.checkpoint import (
     describe,
+    differences,
     load_network_weights,
     read_checkpoint,
     require_same,
@@ -36,6 +37,9 @@ from fourdhands.training.callbacks import (
 from fourdhands.training.losses import LossConfig, ReconstructionLoss
 from fourdhands.training.optimizer import OptimizerConfig
 from fourdhands.training.reconstruction import Reconstruction
+
+MAY_CHANGE: Final = {f"trainer.{name}" for name in ("max_steps", "max_minutes", "pictures")}
+"""What a resumed run may have otherwise without being another run."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ def build_trainer(
             precision=trainer.precision,
             accelerator=trainer.accelerator,
             devices=trainer.devices,
-            strategy=_strategy(trainer.strategy),
+            strategy=_strategy(trainer),
             gradient_clip_val=trainer.gradient_clip,
             accumulate_grad_batches=trainer.accumulate,
             log_every_n_steps=trainer.log_every_steps,
@@ -211,13 +215,14 @@ def build_trainer(
         raise ValueError(f"trainer: {error}") from error
 
 
-def _strategy(name: str) -> str | Strategy:
+def _strategy(trainer: TrainerConfig) -> str | Strategy:
     """Lightning's strategy; by default DDP hands buffers around before every forward.
 
     A rank without validation clips would then be waited for for ever, and MANO's constant arrays
     would travel at every step.
     """
-    return DDPStrategy(broadcast_buffers=False) if name == "ddp" else name
+    is_ddp = trainer.strategy == "ddp" or (trainer.strategy == "auto" and trainer.devices > 1)
+    return DDPStrategy(broadcast_buffers=False) if is_ddp else trainer.strategy
 
 
 def _network_to_build(run: ReconstructionRun) -> NetworkConfig:
@@ -250,9 +255,13 @@ def _check_start(run: ReconstructionRun) -> int:
                 "or choose another folder with --out"
             )
         return 0
-    checkpoint = read_checkpoint(run.resume)
+    checkpoint, wanted = read_checkpoint(run.resume), config.to_dict(run)
     for part in ("network", "optimizer"):
-        require_same(checkpoint, config.to_dict(run), part, run.resume)
+        require_same(checkpoint, wanted, part, run.resume)
+    for part in ("loss", "data", "trainer"):
+        for phrase in differences(checkpoint, wanted, part):
+            if phrase.split()[0] not in MAY_CHANGE:
+                print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
     if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
         raise ValueError(
             f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "

@@ -150,7 +150,7 @@ def test_close_pairs_are_those_within_alpha(hand_model: HandModel) -> None:
     batch = random_batch(hand_model, clips=1, frames=1)
     assert batch.labels is not None
     true = hand_model(batch.labels.hands)
-    close = close_pairs(true)[0, 0]
+    close = close_pairs(true, alpha=0.005)[0, 0]
     right, left = true.vertices[0, 0]
     picks = torch.randint(0, 778, (200, 2), generator=torch.Generator().manual_seed(0))
     for i, k in picks.tolist():
@@ -326,7 +326,7 @@ def test_comparison_errors_are_relative_to_the_right_root(hand_model: HandModel)
         true=true,
         shown=hands_in_crop_frame(batch.labels.hands, batch.bbox, batch.camera),
         frame_weight=torch.ones(1, 1),
-        joint_sigma=0.01,
+        config=LossConfig(),
     )
     right, left = comparison.between_hands(comparison.vertex_errors(), true.joints)
     assert right.abs().max() == 0
