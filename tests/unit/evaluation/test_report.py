@@ -137,7 +137,11 @@ def test_pictures_show_the_extremes(
     report: EvalReport, hand_model: HandModel, tmp_path: Path
 ) -> None:
     choices = choose(report.model, each=1)
-    assert [choice.sample.clip[:5] for choice in choices] == ["clip0", "clip1", "clip2"]
+    assert [choice.sample.clip.split("/")[1] for choice in choices] == [
+        "sequence0",
+        "sequence1",
+        "sequence2",
+    ]
     image = draw_choices(choices, nearly_right, batches(hand_model), hand_model)
     assert image.std() > 10
     report.save_plots(tmp_path / "errors.png")
@@ -164,5 +168,5 @@ def test_a_prediction_that_is_not_finite_is_named(hand_model: HandModel) -> None
         hands = predictions.hands
         return replace(predictions, hands=replace(hands, betas=hands.betas / 0))
 
-    with pytest.raises(ValueError, match=r"clip clip00, frame 0: .*'model'"):
+    with pytest.raises(ValueError, match=r"clip test/.*/clip00, frame 0: .*'model'"):
         evaluate({"model": broken}, batches(hand_model), hand_model)

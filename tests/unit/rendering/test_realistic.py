@@ -50,7 +50,7 @@ def test_without_mitsuba_the_message_says_what_to_install(monkeypatch: pytest.Mo
 
     monkeypatch.delitem(sys.modules, "mitsuba", raising=False)
     monkeypatch.setattr(builtins, "__import__", no_mitsuba)
-    with pytest.raises(ValueError, match=r"fourdhands\[realistic\]"):
+    with pytest.raises(ValueError, match=r"pip install .*'\.\[realistic\]'"):
         RealisticRenderer(8, 8)
 
 
