@@ -132,6 +132,7 @@ class Labels(TensorStruct):
         hands: MANO parameters; hands_valid (..., S) says where.
         joints: (..., S, J, 3) camera frame; joints_valid (..., S, J).
         joints_2d: (..., S, J, 2) pixels of the full image; joints_2d_valid (..., S, J).
+        is_hand: (..., S) bool; False where the box was put away from every hand on purpose.
     """
 
     hands: HandState
@@ -140,6 +141,7 @@ class Labels(TensorStruct):
     joints_valid: Tensor
     joints_2d: Tensor
     joints_2d_valid: Tensor
+    is_hand: Tensor
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fourdhands.data.augment import Annotations, Augmenter, ClipChange, compose, is_box
+from fourdhands.data.negatives import NegativeDraw, put_negatives
 from fourdhands.data.schema import ARRAYS, BadSampleError, Clip, count_frames, decode_clip
 from fourdhands.geometry.crop import crop_from_image, expand_bbox, warp_crop
 from fourdhands.structures import Camera, ClipBatch, ClipMeta, HandState, Labels
@@ -116,12 +117,18 @@ class Collate:
         """
         self.num_frames, self.crop, self.augmenter = num_frames, crop, augmenter
 
-    def __call__(self, windows: Sequence[Window], change: ClipChange | None = None) -> ClipBatch:
+    def __call__(
+        self,
+        windows: Sequence[Window],
+        change: ClipChange | None = None,
+        negatives: NegativeDraw | None = None,
+    ) -> ClipBatch:
         """Make a batch.
 
         Args:
             windows: B of them.
             change: how each clip is augmented, or None for as it is.
+            negatives: which hands give way to crops without a hand, or None for none.
 
         Raises:
             BadSampleError: a sample breaks the schema or a jpg is broken.
@@ -130,6 +137,14 @@ class Collate:
         if change is not None:
             assert self.augmenter is not None
             annotations = self.augmenter(change, annotations)
+        if negatives is not None:
+            height, width = self.crop.size
+            annotations = put_negatives(
+                negatives,
+                annotations,
+                bbox_scale=self.crop.bbox_scale,
+                aspect=width / height,
+            )
         present = is_box(annotations.bbox) & frame_valid[..., None]
         bbox = crop_regions(annotations.bbox, present, annotations.camera.image_size, self.crop)
         affine = compose(
@@ -178,6 +193,7 @@ class Collate:
             joints_valid=stacked["joints_valid"] & frame_valid[..., None, None],
             joints_2d=stacked["joints_2d"],
             joints_2d_valid=stacked["joints_2d_valid"] & frame_valid[..., None, None],
+            is_hand=torch.ones_like(stacked["hands_valid"]),
         )
         identity = torch.eye(2, 3).expand(len(windows), T, 2, 3)
         fps = torch.tensor([clip.fps for clip in clips])

@@ -14,6 +14,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from fourdhands.data.augment import AugmentConfig, Augmenter
 from fourdhands.data.collate import BoxKind, Collate, CropConfig
 from fourdhands.data.manifest import ShardSet, find_shards
+from fourdhands.data.negatives import NegativeConfig
 from fourdhands.data.stream import EvalStream, StreamItem, TrainStream
 from fourdhands.hands.assets import ManoAssets, load_assets
 from fourdhands.structures import ClipBatch
@@ -39,6 +40,7 @@ class DataConfig:
         box: 'separate' crops each hand by its own box; 'holistic' gives both hands one crop around
             both (4DHands' ablation +Cross H).
         augment: how training clips are changed.
+        negatives: training crops without a hand, which teach the confidence.
         seed: of order and augmentation.
     """
 
@@ -55,6 +57,7 @@ class DataConfig:
     bbox_scale: float = 1.2
     box: BoxKind = "separate"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    negatives: NegativeConfig = field(default_factory=NegativeConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +70,8 @@ class DataConfig:
                 raise ValueError(f"data.{name} is {getattr(self, name)}, it may not be negative")
         if self.bbox_scale <= 0:
             raise ValueError(f"data.bbox_scale is {self.bbox_scale}, it has to be positive")
+        if self.negatives.share and self.box == "holistic":
+            raise ValueError("data.negatives.share: one box around both hands cannot be moved away")
 
 
 class EvalLoader:
@@ -145,6 +150,8 @@ class ClipDataModule(pl.LightningDataModule):
         config: DataConfig,
         crop_size: tuple[int, int],
         hand_assets: tuple[ManoAssets, ManoAssets] | None = None,
+        *,
+        total_batches: int = 0,
     ):
         """Describe the data.
 
@@ -153,9 +160,11 @@ class ClipDataModule(pl.LightningDataModule):
             crop_size: height, width of the crops, as the network wants them.
             hand_assets: right and left hand that the labels' parameters belong to; None for the
                 open hand.
+            total_batches: of the run on each rank, which `negatives.start` is a share of.
         """
         super().__init__()
         self.config = config
+        self._first_negative_batch = round(config.negatives.start * total_batches)
         self._hand_assets = hand_assets
         self._collate = Collate(
             config.num_frames,
@@ -198,6 +207,8 @@ class ClipDataModule(pl.LightningDataModule):
             steps_per_epoch=config.steps_per_epoch,
             shuffle_buffer=config.shuffle_buffer,
             augment=config.augment,
+            negative_share=config.negatives.share,
+            first_negative_batch=self._first_negative_batch,
             seed=config.seed,
             **self._ranks(),
         )
@@ -214,13 +225,14 @@ class ClipDataModule(pl.LightningDataModule):
         """The exact pass over `config.test`."""
         return self.eval_dataloader("test")
 
-    def eval_dataloader(self, split: str) -> EvalLoader:
-        """The exact pass over any split."""
+    def eval_dataloader(self, split: str, negative_share: float = 0.0) -> EvalLoader:
+        """The exact pass over any split, hands giving way to crops without one if wanted."""
         stream = EvalStream(
             self.check(split),
             self._collate,
             gap=self.config.gap,
             batch_size=self.config.batch_size,
+            negative_share=negative_share,
             **self._ranks(),
         )
         return EvalLoader(stream, self.config.num_workers)

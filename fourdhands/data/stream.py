@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from fourdhands.data.augment import AugmentConfig, ClipChange
 from fourdhands.data.collate import Collate, StoredClip, Window
 from fourdhands.data.manifest import ShardSet
+from fourdhands.data.negatives import NegativeDraw
 from fourdhands.data.schema import BadSampleError
 from fourdhands.data.shards import frames_and_labels, read_samples
 from fourdhands.structures import ClipBatch
@@ -30,6 +32,7 @@ T = TypeVar("T")
 _ORDER: Final = 0
 _SHARDS: Final = 1
 _CHANGE: Final = 2
+_NEGATIVES: Final = 3
 
 StreamItem = ClipBatch | BadSampleError | OSError
 """What a worker hands over: errors travel as values, or they would arrive wrapped in tracebacks."""
@@ -48,6 +51,8 @@ class TrainStream(IterableDataset[StreamItem]):
         steps_per_epoch: int,
         shuffle_buffer: int,
         augment: AugmentConfig,
+        negative_share: float = 0.0,
+        first_negative_batch: int = 0,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
@@ -62,6 +67,8 @@ class TrainStream(IterableDataset[StreamItem]):
             steps_per_epoch: batches an epoch, on each rank.
             shuffle_buffer: windows to choose from, in each worker.
             augment: how clips are changed.
+            negative_share: of the places for a hand that get a crop without one.
+            first_negative_batch: of the run, counted on each rank, that has such crops.
             seed: of everything.
             rank: of this process.
             world_size: number of processes.
@@ -69,6 +76,7 @@ class TrainStream(IterableDataset[StreamItem]):
         self.sets, self.collate, self.gap, self.seed = tuple(sets), collate, gap, seed
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
         self.shuffle_buffer, self.augment = shuffle_buffer, augment
+        self.negative_share, self.first_negative_batch = negative_share, first_negative_batch
         self.rank, self.world_size = rank, world_size
         # epoch and first batch, in memory that workers which outlive an epoch share
         self._start = torch.zeros(2, dtype=torch.int64).share_memory_()
@@ -95,7 +103,13 @@ class TrainStream(IterableDataset[StreamItem]):
             batch = list(itertools.islice(windows, self.batch_size))
             places = range(k * self.batch_size, (k + 1) * self.batch_size)
             rngs = [self._rng(_CHANGE, epoch, lane, place) for place in places]
-            yield self.collate(batch, ClipChange.draw(self.augment, rngs))
+            change = ClipChange.draw(self.augment, rngs)
+            number = epoch * self.steps_per_epoch + k * workers + worker
+            if self.negative_share and number >= self.first_negative_batch:
+                rngs = [self._rng(_NEGATIVES, epoch, lane, place) for place in places]
+                yield self.collate(batch, change, NegativeDraw.draw(self.negative_share, rngs))
+            else:
+                yield self.collate(batch, change)
 
     def windows(self, epoch: int, lane: int, lanes: int) -> Iterator[Window]:
         """Endless shuffled windows of one lane; nothing is decoded yet."""
@@ -147,11 +161,13 @@ class EvalStream(IterableDataset[StreamItem]):
         *,
         gap: int,
         batch_size: int,
+        negative_share: float = 0.0,
         rank: int = 0,
         world_size: int = 1,
     ):
         """Describe the stream; see `TrainStream`."""
         self.sets, self.collate, self.gap = tuple(sets), collate, gap
+        self.negative_share = negative_share
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
 
     def __iter__(self) -> Iterator[StreamItem]:
@@ -169,7 +185,16 @@ class EvalStream(IterableDataset[StreamItem]):
             for window in evaluation_windows(stored, self.collate.num_frames, self.gap)
         )
         while batch := list(itertools.islice(windows, self.batch_size)):
-            yield self.collate(batch)
+            if self.negative_share:
+                yield self.collate(batch, None, self._negatives(batch))
+            else:
+                yield self.collate(batch)
+
+    def _negatives(self, windows: Sequence[Window]) -> NegativeDraw:
+        """The same for a window wherever and with whichever others it is served."""
+        names = [(one.stored.clip.meta.name, one.frames[0]) for one in windows]
+        rngs = [np.random.default_rng([_NEGATIVES, crc32(n.encode()), k]) for n, k in names]
+        return NegativeDraw.draw(self.negative_share, rngs)
 
 
 def training_windows(

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from fourdhands.geometry.alignment import procrustes_align
 from fourdhands.geometry.camera import project
+from fourdhands.geometry.crop import points_at_places
+from fourdhands.geometry.rotation import geodesic_distance
 from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, WRIST, Side
 from fourdhands.structures import (
     ClipBatch,
@@ -66,6 +68,8 @@ class Comparison:
     Attributes:
         predicted: geometry of the predicted hands.
         true: geometry of the labelled hands; only its vertices and its own root are used.
+        global_orient: (B, T, S, 3, 3) predicted, camera frame.
+        direct_2d: (B, T, S, J, 2) joints of the 2D branch, pixels; None without one.
         upsilon: (B, T, 3) predicted left wrist minus right wrist.
         labels: the truth.
         intrinsics: (B, T, 3, 3).
@@ -79,6 +83,8 @@ class Comparison:
 
     predicted: HandGeometry
     true: HandGeometry
+    global_orient: Tensor
+    direct_2d: Tensor | None
     upsilon: Tensor
     labels: Labels
     intrinsics: Tensor
@@ -118,10 +124,15 @@ class Comparison:
                 f"the batch has {len(batch.times)} clips but {len(batch.meta)} ClipMeta; "
                 "each clip needs its own, for its name and its frame rate"
             )
+        logits = predictions.joint_logits
         fps = torch.tensor([meta.fps for meta in batch.meta]).to(batch.times).double()
         return cls(
             predicted=geometry.map(Tensor.double),
             true=true_geometry.map(Tensor.double),
+            global_orient=predictions.hands.global_orient.double(),
+            direct_2d=(
+                None if logits is None else points_at_places(logits.joints(), batch.bbox).double()
+            ),
             upsilon=predictions.upsilon.double(),
             labels=batch.labels.map(_real_to_double),
             intrinsics=batch.camera.intrinsics.double(),
@@ -192,6 +203,23 @@ def image_errors(c: Comparison) -> MaskedErrors:
     projected = project(c.predicted.joints, c.intrinsics[..., None, :, :])
     error = (projected - c.labels.joints_2d).norm(dim=-1)
     return MaskedErrors(error, c.labels.joints_2d_valid & c.visible[..., None])
+
+
+def direct_image_errors(c: Comparison) -> MaskedErrors:
+    """Joints of the 2D branch, pixels of the full image: (B, T, S, J); none without a branch."""
+    true, valid = c.labels.joints_2d, c.labels.joints_2d_valid & c.visible[..., None]
+    if c.direct_2d is None:
+        return MaskedErrors(torch.zeros_like(true[..., 0]), torch.zeros_like(valid))
+    return MaskedErrors((c.direct_2d - true).norm(dim=-1), valid)
+
+
+def orientation_errors(c: Comparison) -> MaskedErrors:
+    """Angle between predicted and true orientation in the camera's frame, radians: (B, T, S)."""
+    true = c.labels.hands.global_orient
+    valid = c.labels.hands_valid & c.visible
+    identity = torch.eye(3).to(true)
+    true = torch.where(valid[..., None, None], true, identity)
+    return MaskedErrors(geodesic_distance(c.global_orient, true), valid)
 
 
 # ---- along time ----------------------------------------------------------------------------------

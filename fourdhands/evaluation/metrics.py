@@ -4,6 +4,7 @@ Errors come from `errors`; a metric is their mean over everything that counts, h
 were cut into windows, batches and processes. docs/metrics.md defines each one.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
@@ -20,7 +21,9 @@ from fourdhands.evaluation.errors import (
     acceleration_errors,
     acceleration_errors_per_frame,
     aligned_joint_errors,
+    direct_image_errors,
     image_errors,
+    orientation_errors,
     relative_joint_errors,
     relative_vertex_errors,
     root_offset_errors,
@@ -75,7 +78,13 @@ FRAME_METRICS: dict[str, MetricDefinition[Comparison]] = {
         MetricInfo("MPVPE", "mm", "vertices"), relative_vertex_errors, MILLI
     ),
     "mrrpe_mm": MetricDefinition(MetricInfo("MRRPE", "mm", "frames"), root_offset_errors, MILLI),
-    "epe_2d_px": MetricDefinition(MetricInfo("2D EPE", "px", "joints"), image_errors),
+    "orientation_error_deg": MetricDefinition(
+        MetricInfo("Orientation error", "deg", "hands"), orientation_errors, math.degrees(1)
+    ),
+    "epe_2d_px": MetricDefinition(MetricInfo("2D EPE, projected", "px", "joints"), image_errors),
+    "epe_2d_direct_px": MetricDefinition(
+        MetricInfo("2D EPE, direct", "px", "joints"), direct_image_errors
+    ),
 }
 """Metrics of single frames by key."""
 

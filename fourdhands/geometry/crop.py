@@ -82,6 +82,31 @@ def crop_from_image(bbox: Tensor, crop_size: tuple[int, int]) -> Tensor:
     return crop_affine(bbox, crop_size, side_mirrored(bbox).expand(bbox.shape[:-1]))
 
 
+def places_in_crops(points: Tensor, bbox: Tensor) -> Tensor:
+    """Where points of the full image lie in each hand's crop, the left one mirrored.
+
+    Args:
+        points: (..., S, N, 2) pixels of the full image.
+        bbox: (..., S, 4).
+
+    Returns:
+        (..., S, N, 2) fractions of the crop's width and height from its middle: -0.5 to 0.5 inside.
+    """
+    places = (points - bbox[..., None, :2]) / bbox[..., None, 2:]
+    return _mirror_left(places)
+
+
+def points_at_places(places: Tensor, bbox: Tensor) -> Tensor:
+    """Inverse of `places_in_crops`: places (..., S, N, 2) to pixels of the full image."""
+    return _mirror_left(places) * bbox[..., None, 2:] + bbox[..., None, :2]
+
+
+def _mirror_left(places: Tensor) -> Tensor:
+    """(..., S, N, 2)."""
+    x, y = places.unbind(-1)
+    return torch.stack((torch.where(side_mirrored(places)[:, None], -x, x), y), -1)
+
+
 def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
     """Apply (..., 2, 3) to points (..., N, 2)."""
     return points @ affine[..., :2].mT + affine[..., None, :, 2]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fourdhands.models.backbone import Backbone, BackboneConfig
+from fourdhands.models.confidence import ConfidenceThreshold
 from fourdhands.models.crop_frame import hands_in_camera_frame
 from fourdhands.models.direction_map import (
     DirectionAwareTokens,
@@ -90,6 +91,7 @@ class TwoHandNetwork(nn.Module):
             width, torch.eye(3).expand(15, 3, 3) if mean_pose is None else mean_pose
         )
         self.upsilon_head = UpsilonHead(width)
+        self.confidence_threshold = ConfidenceThreshold()
 
     def forward(self, batch: ClipBatch) -> Predictions:
         """Predict every frame of every clip."""

@@ -10,16 +10,19 @@ rendered crops the wrist's error after the same 300 steps was 122 degrees agains
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fourdhands.geometry.camera import project
-from fourdhands.geometry.crop import apply_affine, crop_from_image
+from fourdhands.geometry.crop import places_in_crops
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.confidence import agreement
 from fourdhands.models.crop_frame import hands_in_crop_frame
 from fourdhands.models.heads import HandParameters
-from fourdhands.skeleton import WRIST, Side
+from fourdhands.skeleton import BONES, WRIST, Side
 from fourdhands.structures import (
     ClipBatch,
     HandGeometry,
@@ -29,7 +32,6 @@ from fourdhands.structures import (
 )
 
 EPSILON = 1e-8
-"""alpha of eq. 10 in m^2: vertices of the two hands up to 7 cm apart count as close."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class LossConfig:
         joint_sigma: deviation of their targets, as a fraction of the crop's longer side.
         joint_relation: vectors from right to left joints (eq. 9).
         closeness: vectors between close vertices of the two hands (eq. 10).
+        l1_direct_2d: DaHyF's L_2d beside `joint_bins`: the decoded joints, fractions of the crop.
+        l1_joints_3d: DaHyF's L_3d: root-relative joints, metres.
+        l1_projected_2d: DaHyF's L_2dp: projected joints, fractions of the crop.
+        bone_lengths: DaHyF's L_b, metres.
+        confidence: DaHyF's L_c: confidence 1 for hands and `non_hand_confidence` for crops without
+            one; counts in batches that have some (see `data.negatives`).
+        non_hand_confidence: 0, unrelated, or -1, opposite.
+        uncertainty: names of the terms whose weight is divided by a learned variance,
+            exp(-s) L + s (homoscedastic uncertainty).
         alpha: largest squared distance of a close pair in square metres.
         middle_frame: weight of a clip's middle frame in every term; the other frames weigh 1.
     """
@@ -63,14 +74,27 @@ class LossConfig:
     joint_sigma: float = 0.01
     joint_relation: float = 50.0
     closeness: float = 25.0
+    l1_direct_2d: float = 0.0
+    l1_joints_3d: float = 0.0
+    l1_projected_2d: float = 0.0
+    bone_lengths: float = 0.0
+    confidence: float = 0.0
+    non_hand_confidence: Literal[0, -1] = 0
+    uncertainty: tuple[str, ...] = ()
     alpha: float = 0.005
     middle_frame: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the signs."""
-        for name, value in vars(self).items():
-            if value < 0:
-                raise ValueError(f"loss.{name} is {value}, it may not be negative")
+        """Check the signs and the names."""
+        for name in (*TERMS, "joint_sigma", "alpha", "middle_frame"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"loss.{name} is {getattr(self, name)}, it may not be negative")
+        for name in self.uncertainty:
+            if name not in TERMS:
+                known = ", ".join(TERMS)
+                raise ValueError(f"loss.uncertainty: no term {name!r}; there are {known}")
+            if not getattr(self, name):
+                raise ValueError(f"loss.uncertainty: {name} has weight 0; give it one")
         if not (self.middle_frame and self.joint_sigma):
             raise ValueError("loss.middle_frame and loss.joint_sigma have to be positive")
 
@@ -83,11 +107,13 @@ class LossTerms:
         total: the weighted sum to minimise.
         terms: each term by name, unweighted.
         weighted: each term by name, weighted.
+        confidence: (B, T, S) of the predictions, detached; None without a 2D branch.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
     weighted: dict[str, Tensor]
+    confidence: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -136,6 +162,37 @@ class Comparison:
         true = self.labels.joints - self.labels.joints[..., WRIST, None, :]
         error = self.predicted.relative_to_root().joints - true
         return torch.where(self.joints_valid[..., None], error, 0.0)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(B, T, S, J, 2) the 2D branch's joints in their crops, -0.5 to 0.5.
+
+        Raises:
+            ValueError: the network has no 2D branch.
+        """
+        if self.predictions.joint_logits is None:
+            raise ValueError(
+                "a loss of the 2D branch is not 0, but network.joints_2d is null: set one of them"
+            )
+        return self.predictions.joint_logits.joints()
+
+    @cached_property
+    def projected_places(self) -> Tensor:
+        """(B, T, S, J, 2) the predicted hands' joints in their crops."""
+        intrinsics = self.batch.camera.intrinsics[..., None, :, :]
+        return places_in_crops(project(self.predicted.joints, intrinsics), self.batch.bbox)
+
+    @cached_property
+    def labelled_places(self) -> tuple[Tensor, Tensor]:
+        """(B, T, S, J, 2) the labelled joints in their crops, and which lie inside them."""
+        places = places_in_crops(self.labels.joints_2d, self.batch.bbox)
+        inside = (places.abs() <= 0.5).all(-1) & self.batch.hand_visible[..., None]
+        return places, self.labels.joints_2d_valid & inside
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """(B, T, S) DaHyF's, -1 to 1."""
+        return agreement(self.places, self.projected_places)
 
     def vertex_errors(self) -> Tensor:
         """(B, T, S, V, 3) predicted minus true, each relative to its wrist."""
@@ -261,39 +318,13 @@ def vertices_3d_term(c: Comparison) -> Tensor:
     return weighted_mean(max_mse(error, everywhere), c.hand_weight)
 
 
-def joints_in_crops(c: Comparison) -> tuple[Tensor, Tensor]:
-    """Labelled 2D joints (B, T, S, J, 2) in pixels of the crops, and which lie inside them."""
-    height, width = c.batch.crop_size
-    joints = apply_affine(crop_from_image(c.batch.bbox, c.batch.crop_size), c.labels.joints_2d)
-    inside = (joints >= -0.5).all(-1) & (joints <= joints.new_tensor((width, height)) - 0.5).all(-1)
-    return joints, c.labels.joints_2d_valid & inside
-
-
-def joint_bins_term(c: Comparison) -> Tensor:
-    """DaHyF's L_2d: divergence of each joint's distribution from a Gaussian about its label.
-
-    Raises:
-        ValueError: the network has no 2D branch.
-    """
-    if c.predictions.joint_logits is None:
-        raise ValueError("loss.joint_bins is not 0, but network.joints_2d is null: set one of them")
-    joints, valid = joints_in_crops(c)
-    height, width = c.batch.crop_size
-    size = joints.new_tensor((width, height))
-    sigma = c.config.joint_sigma * size.amax() / size
-    divergence = c.predictions.joint_logits.divergence((joints + 0.5) / size - 0.5, sigma)
-    weight = (valid & c.batch.hand_visible[..., None]) * c.frame_weight[..., None, None]
-    return weighted_mean(divergence, weight)
-
-
 def joints_2d_term(c: Comparison) -> Tensor:
-    """Eq. 8, joints projected by the full-frame camera, compared in the crop they fall into."""
-    affine = crop_from_image(c.batch.bbox, c.batch.crop_size)
-    true, valid = joints_in_crops(c)
-    projected = project(c.predicted.joints, c.batch.camera.intrinsics[..., None, :, :])
-    error = max_mse((apply_affine(affine, projected) - true) / max(c.batch.crop_size), valid)
-    has_label = c.batch.hand_visible & valid.any(-1)
-    return weighted_mean(error, has_label * c.frame_weight[..., None])
+    """Eq. 8, joints projected by the full-frame camera, in units of the crop's longer side."""
+    true, valid = c.labelled_places
+    size = c.batch.bbox[..., None, 2:]
+    error = (c.projected_places - true) * (size / size.amax(-1, keepdim=True))
+    has_label = valid.any(-1)
+    return weighted_mean(max_mse(error, valid), has_label * c.frame_weight[..., None])
 
 
 def crop_camera_term(c: Comparison) -> Tensor:
@@ -322,6 +353,65 @@ def closeness_term(c: Comparison) -> Tensor:
     return weighted_mean(error, c.pair_weight * close.flatten(-2).any(-1))
 
 
+def joint_bins_term(c: Comparison) -> Tensor:
+    """DaHyF's L_2d: divergence of each joint's distribution from a Gaussian about its label."""
+    true, valid = c.labelled_places
+    height, width = c.batch.crop_size
+    size = true.new_tensor((width, height))
+    logits = c.predictions.joint_logits
+    assert c.places is not None and logits is not None
+    divergence = logits.divergence(true, c.config.joint_sigma * size.amax() / size)
+    return weighted_mean(divergence, valid * c.frame_weight[..., None, None])
+
+
+def l1_direct_2d_term(c: Comparison) -> Tensor:
+    """DaHyF's L_2d of the decoded joints."""
+    return _l1(c.places - c.labelled_places[0], c.labelled_places[1], c)
+
+
+def l1_projected_2d_term(c: Comparison) -> Tensor:
+    """DaHyF's L_2dp."""
+    return _l1(c.projected_places - c.labelled_places[0], c.labelled_places[1], c)
+
+
+def l1_joints_3d_term(c: Comparison) -> Tensor:
+    """DaHyF's L_3d, joints relative to the wrist."""
+    return _l1(c.joint_errors(), c.joints_valid, c)
+
+
+def bone_lengths_term(c: Comparison) -> Tensor:
+    """DaHyF's L_b, absolute differences of the bones' lengths."""
+    start, end = torch.tensor(BONES, device=c.labels.joints.device).unbind(1)
+
+    def lengths(joints: Tensor) -> Tensor:
+        return (joints[..., end, :] - joints[..., start, :]).norm(dim=-1)
+
+    known = c.labels.joints_valid & c.batch.hand_visible[..., None]
+    true = torch.where(known[..., None], c.labels.joints, 0.0)
+    error = lengths(c.predicted.joints) - lengths(true)
+    return _l1(error[..., None], known[..., start] & known[..., end], c)
+
+
+def confidence_term(c: Comparison) -> Tensor:
+    """DaHyF's L_c: squared distance of the confidence from 1, or from what non-hands shall have.
+
+    Hands and non-hands weigh the same, whatever their share. 0 in a batch without non-hands.
+    """
+    is_hand = c.labels.is_hand
+    hands = c.labelled_places[1].any(-1) & is_hand
+    others = c.batch.hand_visible & ~is_hand
+    missing_hand = weighted_mean((c.confidence - 1).square(), hands * c.frame_weight[..., None])
+    error = c.confidence - c.config.non_hand_confidence
+    taken_for_hand = weighted_mean(error.square(), others * c.frame_weight[..., None])
+    return (missing_hand + taken_for_hand) * others.any()
+
+
+def _l1(error: Tensor, valid: Tensor, c: Comparison) -> Tensor:
+    """Mean absolute difference over the valid points: (B, T, S, N, D) and (B, T, S, N)."""
+    error = torch.where(valid[..., None], error, 0.0)
+    return weighted_mean(error.abs().sum(-1), valid * c.frame_weight[..., None, None])
+
+
 TERMS: dict[str, Callable[[Comparison], Tensor]] = {
     "rotations": rotations_term,
     "betas": betas_term,
@@ -329,19 +419,30 @@ TERMS: dict[str, Callable[[Comparison], Tensor]] = {
     "vertices_3d": vertices_3d_term,
     "joints_2d": joints_2d_term,
     "crop_camera": crop_camera_term,
-    "joint_bins": joint_bins_term,
     "joint_relation": joint_relation_term,
     "closeness": closeness_term,
+    "joint_bins": joint_bins_term,
+    "l1_direct_2d": l1_direct_2d_term,
+    "l1_joints_3d": l1_joints_3d_term,
+    "l1_projected_2d": l1_projected_2d_term,
+    "bone_lengths": bone_lengths_term,
+    "confidence": confidence_term,
 }
 
 
 class ReconstructionLoss(nn.Module):
-    """4DHands' objective for a batch of clips."""
+    """The objective of 4DHands and DaHyF for a batch of clips.
+
+    Attributes:
+        log_variances: s of each term in `uncertainty`.
+    """
 
     def __init__(self, config: LossConfig, hand_model: HandModel) -> None:
         super().__init__()
         self.config = config
         self.hand_model = hand_model
+        zeros = {name: nn.Parameter(torch.zeros(())) for name in config.uncertainty}
+        self.log_variances = nn.ParameterDict(zeros)
 
     def forward(self, predictions: Predictions, batch: ClipBatch) -> LossTerms:
         """Compare predictions with the batch's labels.
@@ -367,7 +468,11 @@ class ReconstructionLoss(nn.Module):
         weights = {name: getattr(self.config, name) for name in TERMS}
         terms = {name: term(comparison) for name, term in TERMS.items() if weights[name]}
         weighted = {name: weights[name] * value for name, value in terms.items()}
-        return LossTerms(torch.stack([*weighted.values()]).sum(), terms, weighted)
+        weighted |= {n: (-s).exp() * weighted[n] for n, s in self.log_variances.items()}
+        total = torch.stack([*weighted.values(), *self.log_variances.values()]).sum()
+        has_branch = predictions.joint_logits is not None
+        confidence = comparison.confidence.detach() if has_branch else None
+        return LossTerms(total, terms, weighted, confidence)
 
     def _frame_weight(self, frame_valid: Tensor) -> Tensor:
         """(B, T) float; the middle is that of a clip's valid frames, which come first."""

@@ -65,8 +65,15 @@ class Reconstruction(pl.LightningModule):
         self.log("train/loss", losses.total, prog_bar=True, batch_size=clips)
         logged = {f"train/{name}": term for name, term in losses.terms.items()}
         logged |= {f"train_weighted/{name}": term for name, term in losses.weighted.items()}
+        for name, variance in self.loss.log_variances.items():
+            logged[f"train_log_variance/{name}"] = variance.detach()
         logged["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict(logged, batch_size=clips)
+        if losses.confidence is not None:
+            assert batch.labels is not None
+            is_hand = batch.labels.is_hand
+            known = batch.hand_visible & (batch.labels.hands_valid | ~is_hand)
+            self.network.confidence_threshold.update(losses.confidence, is_hand, known)
         terms = {name: term.detach() for name, term in losses.terms.items()}
         return {"loss": losses.total, "terms": terms}
 

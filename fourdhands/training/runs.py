@@ -155,7 +155,12 @@ def train_reconstruction(run: ReconstructionRun) -> None:
         max_steps=run.trainer.max_steps,
         seed=run.trainer.seed,
     )
-    data = ClipDataModule(run.data, run.network.crop_size, hand_assets)
+    data = ClipDataModule(
+        run.data,
+        run.network.crop_size,
+        hand_assets,
+        total_batches=run.trainer.max_steps * run.trainer.accumulate,
+    )
     data.setup("fit")  # whatever is missing is said before anything is written
     stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
     trainer = build_trainer(run, hand_model, stopper, start_step)

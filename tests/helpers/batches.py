@@ -58,6 +58,7 @@ def random_batch(
         frame_valid=torch.ones(clips, frames, dtype=torch.bool),
         times=torch.arange(frames).expand(clips, frames) / 30 * 5,
         labels=Labels(
+            is_hand=torch.ones(clips, frames, 2, dtype=torch.bool),
             hands=hands,
             hands_valid=torch.ones(clips, frames, 2, dtype=torch.bool),
             joints=joints,

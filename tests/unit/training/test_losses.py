@@ -1,15 +1,18 @@
 """The loss equations against double loops, finite differences and their masks."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from fourdhands.geometry.camera import project
 from fourdhands.geometry.rotation import mirror_hands
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.crop_frame import hands_in_crop_frame
 from fourdhands.models.network import TwoHandNetwork
+from fourdhands.skeleton import JOINT_PARENTS
 from fourdhands.structures import (
     AxisLogits,
     ClipBatch,
@@ -30,6 +33,10 @@ from fourdhands.training.losses import (
 )
 from tests.helpers.batches import random_batch, random_hands
 from tests.helpers.runs import tiny_network
+
+DAHYF = ("l1_direct_2d", "l1_joints_3d", "l1_projected_2d", "bone_lengths", "confidence")
+EVERY: Any = dict.fromkeys(("joint_bins", *DAHYF), 1.0)
+"""Weights of the terms that are 0 by default."""
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +168,10 @@ def test_close_pairs_are_those_within_alpha(hand_model: HandModel) -> None:
 
 def test_the_truth_costs_nothing_and_every_term_sees_an_error(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
-    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     assert all(value < 1e-6 for value in loss(perfect(batch), batch).terms.values())
+    assert batch.labels is not None
+    batch.labels.is_hand[0] = False
     terms = loss(wrong(batch), batch)
     assert set(terms.terms) == set(TERMS) and all(value > 1e-3 for value in terms.terms.values())
     assert terms.total.item() == pytest.approx(sum(float(v) for v in terms.weighted.values()))
@@ -177,7 +186,7 @@ def test_upsilon_places_the_predicted_left_hand(hand_model: HandModel) -> None:
         upsilon=truth.upsilon + torch.tensor([0.03, 0.0, -0.04]),
         hands=replace(truth.hands, transl=truth.hands.transl + 0.2 * torch.rand(2, 3, 2, 3)),
     )
-    terms = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(moved, batch).terms
+    terms = ReconstructionLoss(LossConfig(**EVERY), hand_model)(moved, batch).terms
     assert terms["joint_relation"].item() == pytest.approx(0.05**2, rel=1e-3)
     assert terms["closeness"].item() == pytest.approx(0.05**2, rel=1e-3)
     assert terms["joints_3d"] < 1e-6 < terms["joints_2d"]
@@ -187,7 +196,7 @@ def test_crop_camera_term_measures_size_and_place_in_the_crop(hand_model: HandMo
     batch = random_batch(hand_model)
     truth = perfect(batch)
     scale, x, y = truth.crop_camera.unbind(-1)
-    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     for error, camera in {
         0.1: (scale * 1.1, x, y),  # a tenth too large
         0.25: (scale, x + 0.25 * 2 / scale, y),  # a quarter of the crop's longer side off
@@ -199,7 +208,7 @@ def test_crop_camera_term_measures_size_and_place_in_the_crop(hand_model: HandMo
 
 def test_a_term_of_weight_zero_is_not_computed(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
-    loss = ReconstructionLoss(LossConfig(closeness=0.0, betas=0.0, joint_bins=1.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(closeness=0.0, betas=0.0, **EVERY), hand_model)
     assert set(loss(wrong(batch), batch).terms) == set(TERMS) - {"closeness", "betas"}
 
 
@@ -210,7 +219,7 @@ def test_what_is_masked_does_not_count(hand_model: HandModel) -> None:
     batch.frame_valid[2] = False
     assert batch.labels is not None
     batch.labels.joints_2d[2] = float("inf")
-    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     masked, rest = loss(predictions, batch), loss(predictions[:2], batch[:2])
     for name in TERMS:
         torch.testing.assert_close(masked.terms[name], rest.terms[name], rtol=1e-4, atol=1e-7)
@@ -232,7 +241,7 @@ def test_only_labelled_hands_and_joints_count(hand_model: HandModel) -> None:
         crop_camera=_spoil_left(predictions.crop_camera),
         joint_logits=predictions.joint_logits and predictions.joint_logits.map(_spoil_left),
     )
-    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     first, second = loss(predictions, batch).terms, loss(spoiled, batch).terms
     for name in TERMS:
         torch.testing.assert_close(first[name], second[name])
@@ -263,7 +272,7 @@ def test_joints_3d_term_equals_a_scalar_loop(hand_model: HandModel) -> None:
                 squared = float(((p - t) ** 2).sum())
                 second, fourth = second + squared, fourth + squared**2
             values.append(fourth / (second + EPSILON))
-    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     assert loss(predictions, batch).terms["joints_3d"].item() == pytest.approx(
         sum(values) / 4, rel=1e-4
     )
@@ -272,8 +281,8 @@ def test_joints_3d_term_equals_a_scalar_loop(hand_model: HandModel) -> None:
 def test_the_middle_frame_can_weigh_more(hand_model: HandModel) -> None:
     batch = random_batch(hand_model, frames=3)
     predictions = wrong(batch)
-    heavy = ReconstructionLoss(LossConfig(middle_frame=1e6, joint_bins=1.0), hand_model)
-    even = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    heavy = ReconstructionLoss(LossConfig(middle_frame=1e6, **EVERY), hand_model)
+    even = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     middle = slice(1, 2)
     first = heavy(predictions, batch).terms["joints_3d"]
     second = even(predictions[:, middle], batch[:, middle]).terms["joints_3d"]
@@ -293,7 +302,7 @@ def test_gradients_reach_every_prediction(hand_model: HandModel) -> None:
         rotations_6d=leaves[5],
         crop_camera=leaves[6],
     )
-    ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(predictions, batch).total.backward()
+    ReconstructionLoss(LossConfig(**EVERY), hand_model)(predictions, batch).total.backward()
     for leaf in leaves:
         assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.abs().max() > 0
 
@@ -301,7 +310,7 @@ def test_gradients_reach_every_prediction(hand_model: HandModel) -> None:
 def test_bins_without_a_2d_branch_are_refused(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
     with pytest.raises(ValueError, match="joints_2d is null"):
-        ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(
+        ReconstructionLoss(LossConfig(**EVERY), hand_model)(
             replace(perfect(batch), joint_logits=None), batch
         )
 
@@ -309,7 +318,7 @@ def test_bins_without_a_2d_branch_are_refused(hand_model: HandModel) -> None:
 def test_batches_without_labels_are_refused(hand_model: HandModel) -> None:
     batch = random_batch(hand_model)
     with pytest.raises(ValueError, match="no labels"):
-        ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)(
+        ReconstructionLoss(LossConfig(**EVERY), hand_model)(
             perfect(batch), replace(batch, labels=None)
         )
 
@@ -344,7 +353,7 @@ def test_joint_relation_needs_joints_only(hand_model: HandModel) -> None:
     batch.labels.joints[..., 3, :] = torch.nan
     predictions = perfect(batch)
     upsilon = (predictions.upsilon + torch.tensor([0.03, 0.0, 0.0])).requires_grad_()
-    loss = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    loss = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     term = loss(replace(predictions, upsilon=upsilon), batch).terms["joint_relation"]
     assert term.item() == pytest.approx(0.03**2, rel=1e-3)
     (gradient,) = torch.autograd.grad(term, upsilon)
@@ -375,8 +384,8 @@ def test_the_middle_of_a_short_window_is_one_of_its_frames(hand_model: HandModel
     batch = random_batch(hand_model, clips=1, frames=5)
     batch.frame_valid[:, 2:] = False
     predictions = wrong(batch)
-    heavy = ReconstructionLoss(LossConfig(joint_bins=1.0, middle_frame=1e6), hand_model)
-    only = ReconstructionLoss(LossConfig(joint_bins=1.0), hand_model)
+    heavy = ReconstructionLoss(LossConfig(middle_frame=1e6, **EVERY), hand_model)
+    only = ReconstructionLoss(LossConfig(**EVERY), hand_model)
     second = slice(1, 2)
     torch.testing.assert_close(
         heavy(predictions, batch).terms["joints_3d"],
@@ -384,3 +393,84 @@ def test_the_middle_of_a_short_window_is_one_of_its_frames(hand_model: HandModel
         rtol=1e-3,
         atol=0,
     )
+
+
+def test_dahyf_terms_are_means_of_absolute_differences(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model, clips=2, frames=1)
+    predictions = wrong(batch)
+    assert batch.labels is not None and predictions.joint_logits is not None
+    labels = batch.labels
+    labels.joints_valid[0, 0, 0, 3] = labels.joints_2d_valid[1, 0, 1, 7] = False
+    labels.joints_2d[0, 0, 1, 2] = -500.0  # outside the crop: masked, not clamped
+    terms = ReconstructionLoss(LossConfig(**EVERY), hand_model)(predictions, batch).terms
+    joints = hand_model(predictions.hands).joints
+    pixels = project(joints, batch.camera.intrinsics[..., None, :, :])
+    sums = dict.fromkeys(DAHYF, 0.0)
+    counts = dict(sums)
+
+    def add(name: str, value: Tensor) -> None:
+        sums[name] += float(value.abs().sum())
+        counts[name] += 1
+
+    decoded = predictions.joint_logits.joints()
+    for clip in range(2):
+        for side in range(2):
+            where = (clip, 0, side)
+            box = batch.bbox[where]
+            for j in range(21):
+                if labels.joints_valid[where][j]:
+                    p, t = joints[where], labels.joints[where]
+                    add("l1_joints_3d", p[j] - p[0] - t[j] + t[0])
+                    parent = JOINT_PARENTS[j]
+                    if j and labels.joints_valid[where][parent]:
+                        lengths = [(x[j] - x[parent]).norm() for x in (p, t)]
+                        add("bone_lengths", lengths[0] - lengths[1])
+                place = (labels.joints_2d[where][j] - box[:2]) / box[2:]
+                if labels.joints_2d_valid[where][j] and (place.abs() <= 0.5).all():
+                    add("l1_projected_2d", (pixels[where][j] - box[:2]) / box[2:] - place)
+                    mirror = torch.tensor([-1.0 if side else 1.0, 1.0])
+                    add("l1_direct_2d", decoded[where][j] - place * mirror)
+    for name in DAHYF[:-1]:
+        assert terms[name].item() == pytest.approx(sums[name] / counts[name], rel=1e-4), name
+    assert terms["confidence"] == 0  # there is no crop without a hand to tell apart
+
+
+def test_confidence_pulls_hands_to_one_and_the_rest_to_zero(hand_model: HandModel) -> None:
+    batch = random_batch(hand_model, clips=1, frames=2)
+    assert batch.labels is not None
+    batch.labels.is_hand[0, 1, 0] = False
+    for goal, expected in ((0, 1.0), (-1, 4.0)):
+        config = LossConfig(**EVERY, non_hand_confidence=goal)
+        result = ReconstructionLoss(config, hand_model)(perfect(batch), batch)
+        assert result.confidence is not None
+        torch.testing.assert_close(result.confidence, torch.ones(1, 2, 2), atol=1e-3, rtol=0)
+        assert result.terms["confidence"].item() == pytest.approx(expected, rel=1e-2)
+
+
+def test_learned_variances_weigh_terms(hand_model: HandModel) -> None:
+    """exp(-s) w L + s: its least value over s is where exp(s) = w L."""
+    batch = random_batch(hand_model)
+    config = LossConfig(**EVERY, uncertainty=("l1_joints_3d", "bone_lengths"))
+    loss = ReconstructionLoss(config, hand_model)
+    predictions = wrong(batch)
+    plain = ReconstructionLoss(LossConfig(**EVERY), hand_model)(predictions, batch)
+    assert loss(predictions, batch).total.item() == pytest.approx(plain.total.item())
+    for name, s in loss.log_variances.items():
+        s.data = plain.weighted[name].log()
+    result = loss(predictions, batch)
+    assert result.weighted["bone_lengths"].item() == pytest.approx(1.0)
+    result.total.backward()
+    assert all(s.grad is not None and abs(s.grad) < 1e-5 for s in loss.log_variances.values())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"betas": -1.0}, "loss.betas is -1.0"),
+        ({"uncertainty": ("bones",)}, "no term 'bones'"),
+        ({"uncertainty": ("bone_lengths",)}, "bone_lengths has weight 0"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(config: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LossConfig(**config)
