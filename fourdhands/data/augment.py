@@ -19,7 +19,8 @@ from fourdhands.geometry.rotation import (
     mirror_points,
 )
 from fourdhands.hands.assets import ManoAssets
-from fourdhands.skeleton import NUM_SIDES, WRIST
+from fourdhands.hands.mano import wrist_at_rest
+from fourdhands.skeleton import NUM_SIDES
 from fourdhands.structures import Camera, Labels, TensorStruct
 
 _SIDES_DIM: Final = 2
@@ -114,12 +115,7 @@ class Augmenter:
 
     def __init__(self, hand_assets: tuple[ManoAssets, ManoAssets]):
         """Keep the wrist at rest as a function of shape: MANO turns about it, not the origin."""
-        wrists, directions = [], []
-        for side in hand_assets:
-            regressor = torch.from_numpy(side.J_regressor[WRIST])
-            wrists.append(regressor @ torch.from_numpy(side.v_template))
-            directions.append(torch.tensordot(regressor, torch.from_numpy(side.shapedirs), 1))
-        self._wrist, self._wrist_of_shape = torch.stack(wrists), torch.stack(directions)
+        self._wrist, self._wrist_of_shape = wrist_at_rest(hand_assets)
 
     def __call__(self, change: ClipChange, stored: Annotations) -> Annotations:
         """Apply the geometric part of a change: mirror, then turn, then jitter the boxes."""

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Plot
 from numpy.typing import NDArray
 
+from fourdhands.evaluation.confidence import ConfidenceScores
 from fourdhands.evaluation.metrics import METRICS
 from fourdhands.evaluation.provenance import Provenance
 from fourdhands.evaluation.runner import RANKED_BY, Figure, Scores
@@ -34,11 +35,13 @@ class EvalReport:
         model: scores of the checkpoint.
         mean_pose: scores of the predictor that always answers the mean pose.
         provenance: what was evaluated on what.
+        confidence: of the checkpoint's; None without a 2D branch.
     """
 
     model: Scores
     mean_pose: Scores
     provenance: Provenance
+    confidence: ConfidenceScores | None = None
 
     def ratio(self, key: str) -> float | None:
         """The model's figure over the mean pose's; None where either is missing."""
@@ -60,6 +63,7 @@ class EvalReport:
                 | {"ratio": self.ratio(key)}
                 for key, info in METRICS.items()
             },
+            "confidence": self.confidence and self.confidence.to_plain(),
             "joints": {
                 "metric": RANKED_BY,
                 "model": _by_joint(self.model),
@@ -100,7 +104,8 @@ class EvalReport:
         )
         note = f"mean pose: from {self.provenance.mean_pose}"
         rule = "-" * len(lines[0])
-        return "\n".join((title, "", lines[0], rule, *lines[1:], rule, note))
+        notes = [note] if self.confidence is None else [note, self.confidence.line()]
+        return "\n".join((title, "", lines[0], rule, *lines[1:], rule, *notes))
 
     def save_json(self, path: Path) -> None:
         """Write `to_plain`, at once."""
@@ -108,10 +113,15 @@ class EvalReport:
         _replace(path, text.encode())
 
     def save_plots(self, path: Path) -> None:
-        """Draw the distribution of hands' errors and the mean error of each joint, as PNG."""
-        plot = Plot(figsize=(12, 4.5), dpi=110, layout="constrained")
+        """Draw hands' errors, the mean error of each joint and the confidence, as PNG."""
+        has_confidence = self.confidence is not None
+        plot = Plot(figsize=(17 if has_confidence else 12, 4.5), dpi=110, layout="constrained")
         FigureCanvasAgg(plot)
-        hands, joints = plot.subplots(1, 2, width_ratios=(1, 1.4))
+        ratios = (1, 1.4, 1)[: 2 + has_confidence]
+        hands, joints, *rest = plot.subplots(1, 2 + has_confidence, width_ratios=ratios)
+        for axes in rest:
+            assert self.confidence is not None
+            self.confidence.draw(axes, "Hand or not")
         _draw_distribution(hands, self)
         _draw_joints(joints, self)
         file = io.BytesIO()

@@ -24,6 +24,7 @@ from fourdhands.evaluation.baselines import (
     estimate_mean_hand,
     neutral_hand,
 )
+from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
 from fourdhands.evaluation.provenance import (
     Provenance,
@@ -43,6 +44,8 @@ T = TypeVar("T")
 
 MEAN_POSE_CLIPS = 2000
 """Training clips that the mean pose is estimated from, a frame of each."""
+CONFIDENCE_WINDOWS = 4000
+"""Windows that the confidence is scored on, at most."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def evaluate_checkpoint(
             },
             version=__version__,
         ),
+        confidence=_confidence(loader, predictor),
     )
     print(report.table())
     out.mkdir(parents=True, exist_ok=True)
@@ -136,6 +140,15 @@ def evaluate_checkpoint(
         save_image(sheet, out / "samples.png")
     report.save_json(out / "metrics.json")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
+
+
+def _confidence(loader: ClipDataModule, predictor: Predictor) -> ConfidenceScores | None:
+    """None where there is no 2D branch, or hands have no box of their own to move away."""
+    if predictor.network.config.joints_2d is None or predictor.crop.box == "holistic":
+        return None
+    batches = loader.eval_dataloader("test", NEGATIVE_SHARE)
+    limit = -(-CONFIDENCE_WINDOWS // loader.config.batch_size)
+    return score_confidence(predictor, itertools.islice(batches, limit))
 
 
 def _num_frames(shards: list[Path]) -> int | None:

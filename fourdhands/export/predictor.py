@@ -13,8 +13,10 @@ from fourdhands.data.collate import CropConfig
 from fourdhands.export.checkpoint import KEY, load_network_weights, read_checkpoint
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.confidence import hand_confidence
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
-from fourdhands.structures import ClipBatch, Predictions
+from fourdhands.models.two_hands import reconciled_roots
+from fourdhands.structures import ClipBatch, HandGeometry, Predictions
 
 _CROP_KEYS: Final = ("bbox_scale", "box")
 
@@ -38,11 +40,44 @@ class Predictor:
         """Where the network computes."""
         return next(self.network.parameters()).device
 
+    @property
+    def confidence_threshold(self) -> float:
+        """Hands above it are confident; NaN if the training never saw crops without a hand."""
+        return float(self.network.confidence_threshold.value)
+
     @torch.inference_mode()
     def __call__(self, batch: ClipBatch) -> Predictions:
-        """Predict the hands of a batch, which may lie on any device."""
-        predictions: Predictions = self.network(batch.to(self.device))
-        return predictions.map(Tensor.float)
+        """Predict the hands of a batch, which may lie on any device, in one camera frame.
+
+        Where both hands are visible, `models.two_hands` makes cameras and `upsilon` consistent.
+        """
+        batch = batch.to(self.device)
+        network_says: Predictions = self.network(batch)
+        predictions = network_says.map(Tensor.float)
+        hands = predictions.hands
+        roots = self.hand_model.roots(hands)
+        moved = reconciled_roots(roots, predictions.upsilon) - roots
+        both = batch.hand_visible.all(-1)[..., None, None]
+        transl = hands.transl + torch.where(both, moved, 0.0)
+        return replace(predictions, hands=replace(hands, transl=transl))
+
+    @torch.inference_mode()
+    def confidence(
+        self, predictions: Predictions, geometry: HandGeometry, batch: ClipBatch
+    ) -> Tensor | None:
+        """How far predictions can be trusted (B, T, S), -1 to 1; None without a 2D branch.
+
+        Args:
+            predictions: of the batch.
+            geometry: the hand model's, of `predictions.hands`.
+            batch: on any device.
+        """
+        if predictions.joint_logits is None:
+            return None
+        batch = batch.to(self.device)
+        return hand_confidence(
+            predictions.joint_logits, geometry.joints, batch.visible_bbox, batch.camera
+        )
 
 
 def load_predictor(path: Path, device: torch.device | str = "cpu") -> Predictor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fourdhands.hands.assets import ManoAssets, load_assets
-from fourdhands.skeleton import FINGERTIP_VERTICES, JOINTS_FROM_MANO, WRIST_RING, Side
+from fourdhands.skeleton import FINGERTIP_VERTICES, JOINTS_FROM_MANO, WRIST, WRIST_RING, Side
 from fourdhands.structures import HandGeometry, HandState
 
 # The 14 faces that close the wrist: a strip that zigzags across the ring, outward on the right.
@@ -40,6 +40,8 @@ class HandModel(nn.Module):
     mean_pose: Tensor
     _tips: Tensor
     _joint_order: Tensor
+    _wrist: Tensor
+    _wrist_of_shape: Tensor
 
     def __init__(self, assets: tuple[ManoAssets, ManoAssets] | None = None) -> None:
         """Build from the assets of the right and left hand; None for the open hand."""
@@ -49,6 +51,7 @@ class HandModel(nn.Module):
         faces = [torch.from_numpy(side.faces) for side in self.assets]
         cap = torch.from_numpy(WRIST_CAP)
         closed = [torch.cat([faces[0], cap]), torch.cat([faces[1], cap.flip(-1)])]
+        wrist, wrist_of_shape = wrist_at_rest(self.assets)
         mean_pose = torch.from_numpy(self.assets[Side.RIGHT].hands_mean).unflatten(0, (15, 3))
         for name, tensor in (
             ("faces", torch.stack(faces)),
@@ -56,6 +59,8 @@ class HandModel(nn.Module):
             ("mean_pose", roma.rotvec_to_rotmat(mean_pose)),
             ("_tips", torch.tensor(FINGERTIP_VERTICES)),
             ("_joint_order", torch.tensor(JOINTS_FROM_MANO)),
+            ("_wrist", wrist),
+            ("_wrist_of_shape", wrist_of_shape),
         ):
             self.register_buffer(name, tensor, persistent=False)
 
@@ -77,6 +82,11 @@ class HandModel(nn.Module):
         joints, vertices = (torch.stack(tensors, dim=-3) for tensors in zip(*sides, strict=True))
         return HandGeometry(joints=joints, vertices=vertices)
 
+    def roots(self, state: HandState) -> Tensor:
+        """The wrists (..., S, 3) alone: neither rotations nor fingers move them."""
+        wrist = self._wrist + (self._wrist_of_shape @ state.betas[..., None])[..., 0]
+        return state.transl + wrist
+
     def _pose_side(self, side: Side, state: HandState) -> tuple[Tensor, Tensor]:
         leading = state.betas.shape[:-2]
 
@@ -94,6 +104,20 @@ class HandModel(nn.Module):
         tips = output.vertices[:, self._tips]
         joints = torch.cat([output.joints, tips], dim=1)[:, self._joint_order]
         return joints.reshape(*leading, -1, 3), output.vertices.reshape(*leading, -1, 3)
+
+
+def wrist_at_rest(assets: tuple[ManoAssets, ManoAssets]) -> tuple[Tensor, Tensor]:
+    """The wrist before `transl` as a function of shape; MANO turns about it, not the origin.
+
+    Returns:
+        (S, 3) of the mean shape, and (S, 3, 10) metres a unit of each shape direction.
+    """
+    wrists, directions = [], []
+    for side in assets:
+        regressor = torch.from_numpy(side.J_regressor[WRIST])
+        wrists.append(regressor @ torch.from_numpy(side.v_template))
+        directions.append(torch.tensordot(regressor, torch.from_numpy(side.shapedirs), 1))
+    return torch.stack(wrists), torch.stack(directions)
 
 
 def _mano_layer(assets: ManoAssets) -> nn.Module:

@@ -23,7 +23,7 @@ from fourdhands.geometry.camera import (
     intrinsics_from_focal_length,
     project,
 )
-from fourdhands.geometry.crop import crop_affine, mirror_bbox, warp_crop
+from fourdhands.geometry.crop import crop_affine, mirror_bbox, points_at_places, warp_crop
 from fourdhands.skeleton import NUM_SIDES, Side
 from fourdhands.structures import Camera, ClipBatch
 from fourdhands.video.detect import Detector, Image
@@ -45,6 +45,8 @@ class PhotoHands:
         intrinsics: (3, 3), given or assumed.
         present: (G, S) bool.
         score: (G, S) of the detection, 0 to 1.
+        confidence: (G, S) of the prediction, -1 to 1 (DaHyF); NaN without a 2D branch.
+        confidence_threshold: () above it a hand is confident; NaN if not calibrated.
         detected_bbox: (G, S, 4) tight box of the detection: centre x, y and size x, y.
         bbox: (G, S, 4) region that was shown to the network.
         global_orient: (G, S, 3, 3).
@@ -52,7 +54,8 @@ class PhotoHands:
         betas: (G, S, 10).
         transl: (G, S, 3).
         joints: (G, S, 21, 3).
-        joints_2d: (G, S, 21, 2).
+        joints_2d: (G, S, 21, 2) projections of `joints`.
+        direct_joints_2d: (G, S, 21, 2) what the 2D branch says; NaN without one.
         vertices: (G, S, 778, 3).
         crop_camera: (G, S, 3) weak perspective (s, t_x, t_y) of the crop, mirrored for left hands.
         upsilon: (G, 3) left wrist minus right wrist as the network's own head sees it.
@@ -63,6 +66,8 @@ class PhotoHands:
     intrinsics: Array
     present: Array
     score: Array
+    confidence: Array
+    confidence_threshold: Array
     detected_bbox: Array
     bbox: Array
     global_orient: Array
@@ -71,6 +76,7 @@ class PhotoHands:
     transl: Array
     joints: Array
     joints_2d: Array
+    direct_joints_2d: Array
     vertices: Array
     crop_camera: Array
     upsilon: Array
@@ -127,6 +133,10 @@ def predict_photo(
     geometry = predictor.hand_model(predictions.hands)
     intrinsics = batch.camera.intrinsics
     joints_2d = project(geometry.joints, intrinsics.to(geometry.joints)[..., None, :, :])
+    confidence = predictor.confidence(predictions, geometry, batch)
+    logits = predictions.joint_logits
+    unknown = torch.full_like(joints_2d, torch.nan)
+    direct = points_at_places(logits.joints(), batch.bbox.to(joints_2d)) if logits else unknown
     present = batch.hand_present[:, 0].numpy()
 
     def numpy(tensor: Tensor) -> Array:
@@ -141,11 +151,14 @@ def predict_photo(
         score=np.array(
             [[hand.score if hand else 0 for hand in pair] for pair in pairs], np.float32
         ),
+        confidence=numpy(unknown[..., 0, 0] if confidence is None else confidence),
+        confidence_threshold=np.array(predictor.confidence_threshold, np.float32),
         detected_bbox=_detected_bbox(pairs).numpy(),
         bbox=numpy(batch.bbox),
         **{name: numpy(value) for name, value in vars(predictions.hands).items()},
         joints=numpy(geometry.joints),
         joints_2d=numpy(joints_2d),
+        direct_joints_2d=numpy(direct),
         vertices=numpy(geometry.vertices),
         crop_camera=numpy(predictions.crop_camera),
         upsilon=predictions.upsilon[:, 0].cpu().numpy() * present.all(1)[:, None],

@@ -14,6 +14,7 @@ from fourdhands.data.augment import AugmentConfig
 from fourdhands.data.collate import PADDING, StoredClip
 from fourdhands.data.datamodule import ClipDataModule, DataConfig, EvalLoader, TrainLoader
 from fourdhands.data.manifest import find_shards
+from fourdhands.data.negatives import NegativeConfig
 from fourdhands.data.schema import BadSampleError, Clip, encode_clip
 from fourdhands.data.stream import (
     EvalStream,
@@ -225,6 +226,68 @@ def test_holistic_box_surrounds_both_hands(folder: Path) -> None:
         image = torch.tensor([160, 120])
         off_image = (tight < -0.5) | (tight > image - 0.5)
         assert (inside | off_image).all()
+
+
+# ---- crops without a hand ------------------------------------------------------------------------
+
+
+def overlaps(first: torch.Tensor, second: torch.Tensor) -> bool:
+    distance = (first[:2] - second[:2]).abs()
+    return bool((distance < (first[2:] + second[2:]) / 2 - 1e-4).all())
+
+
+def test_negatives_lie_away_from_every_hand_and_have_no_labels(folder: Path) -> None:
+    data = module(folder, num_frames=2, test=(folder,))
+    plain = list(data.eval_dataloader("test"))
+    moved = list(data.eval_dataloader("test", negative_share=0.5))
+    number = 0
+    for before, after in zip(plain, moved, strict=True):
+        assert before.labels is not None and after.labels is not None
+        assert before.labels.is_hand.all()
+        for clip, frame, side in (~after.labels.is_hand).nonzero().tolist():
+            if not after.frame_valid[clip, frame]:
+                continue
+            number += 1
+            where = (clip, frame, side)
+            assert after.hand_present[where] and after.crops[where].any()
+            assert not after.labels.hands_valid[where]
+            assert not after.labels.joints_valid[where].any()
+            assert not after.labels.joints_2d_valid[where].any()
+            for other in (0, 1):  # the tight box is what the crop's margin surrounds
+                if before.hand_present[clip, frame, other]:
+                    tight = before.bbox[clip, frame, other].clone()
+                    tight[2:] /= 1.2 * 2  # certainly inside the tight box
+                    assert not overlaps(after.bbox[where], tight)
+        stays = after.labels.is_hand
+        assert torch.equal(after.bbox[stays], before.bbox[stays])
+        assert torch.equal(after.crops[stays], before.crops[stays])
+        assert torch.equal(after.labels.hands_valid[stays], before.labels.hands_valid[stays])
+    assert number > 3
+
+
+def test_negatives_come_when_the_run_is_that_far_and_resume(folder: Path) -> None:
+    negatives = NegativeConfig(share=0.7, start=0.5)
+
+    def batches(start: dict[str, int] | None = None) -> list[ClipBatch]:
+        config = module(folder, negatives=negatives, num_workers=2).config
+        loader = ClipDataModule(config, CROP_SIZE, total_batches=14).train_dataloader()
+        if start:
+            loader.load_state_dict(start)
+        found = list(loader) + list(loader)
+        loader.close()
+        return found
+
+    straight = batches()
+    shares = [(~batch.labels.is_hand).float().mean() for batch in straight if batch.labels]
+    assert max(shares[:7]) == 0 and min(shares[7:]) > 0
+    assert_same(straight[9], batches({"epoch": 1, "batch": 2})[0])
+
+
+def test_one_box_around_both_hands_cannot_be_moved_away() -> None:
+    with pytest.raises(ValueError, match=r"negatives.share"):
+        DataConfig(box="holistic", negatives=NegativeConfig(share=0.1))
+    with pytest.raises(ValueError, match=r"data.negatives.start is 2"):
+        NegativeConfig(start=2.0)
 
 
 # ---- resuming ------------------------------------------------------------------------------------
