@@ -66,13 +66,41 @@ class NegativeDraw(TensorStruct):
         )
 
 
+def boxes_without_hands(
+    places: Tensor, hands: Tensor, image_size: Tensor, *, bbox_scale: float, aspect: float
+) -> tuple[Tensor, Tensor]:
+    """The first boxes at which a crop shows no hand in any frame.
+
+    Args:
+        places: (B, N, K, 3) of `NegativeDraw`, K candidates for each of N boxes.
+        hands: (B, T, S, 4) tight boxes, zeros where there is none.
+        image_size: (B, 2) width, height.
+        bbox_scale: margin that crops will have, as a factor of the box.
+        aspect: width by height of the crops.
+
+    Returns:
+        Boxes (B, N, 4), and (B, N) bool whether there is such a place.
+    """
+    largest = hands[..., 2:].amax((1, 2, 3))
+    largest = torch.where(largest > 0, largest, image_size.amin(-1) / 3)
+    low, high = SIZES
+    side = largest[:, None, None] * low * (high / low) ** places[..., 2]
+    centre = places[..., :2] * image_size[:, None, None] - 0.5
+    boxes = torch.cat((centre, side[..., None].expand(*side.shape, 2)), -1)  # (B, N, K, 4)
+    seen = expand_bbox(boxes, scale=bbox_scale, aspect=aspect)[:, :, :, None, None]
+    distance = (seen[..., :2] - hands[:, None, None, ..., :2]).abs()
+    apart = (distance >= (seen[..., 2:] + hands[:, None, None, ..., 2:]) / 2).any(-1)
+    free = (apart | ~is_box(hands)[:, None, None]).all((-1, -2))  # (B, N, K)
+    first = free.int().argmax(-1)[..., None, None].expand(-1, -1, 1, 4)
+    return boxes.gather(2, first)[:, :, 0], free.any(-1)
+
+
 def put_negatives(
     draw: NegativeDraw, annotations: Annotations, *, bbox_scale: float, aspect: float
 ) -> Annotations:
     """Move the boxes of the chosen hands to where there is no hand, and drop their labels.
 
-    The first place is taken that is free in all frames of a clip; a clip without one stays as it
-    is. Boxes stand still.
+    A clip without such a place stays as it is. Boxes stand still.
 
     Args:
         draw: for each clip.
@@ -80,25 +108,18 @@ def put_negatives(
         bbox_scale: margin that crops will have, as a factor of the box.
         aspect: width by height of the crops.
     """
-    hands = annotations.bbox
-    largest = hands[..., 2:].amax((1, 2, 3))
-    size = annotations.camera.image_size[:, 0]  # (B, 2)
-    largest = torch.where(largest > 0, largest, size.amin(-1) / 3)
-    low, high = SIZES
-    side = largest[:, None, None] * low * (high / low) ** draw.places[..., 2]
-    centre = draw.places[..., :2] * size[:, None, None] - 0.5
-    boxes = torch.cat((centre, side[..., None].expand(*side.shape, 2)), -1)  # (B, S, K, 4)
-    seen = expand_bbox(boxes, scale=bbox_scale, aspect=aspect)[:, :, :, None, None]
-    distance = (seen[..., :2] - hands[:, None, None, ..., :2]).abs()
-    apart = (distance >= (seen[..., 2:] + hands[:, None, None, ..., 2:]) / 2).any(-1)
-    free = (apart | ~is_box(hands)[:, None, None]).all((-1, -2))  # (B, S, K)
-    moved = (draw.wanted & free.any(-1))[:, None, :, None]  # (B, 1, S, 1)
-    first = free.int().argmax(-1)[..., None, None].expand(-1, -1, 1, 4)
-    labels = annotations.labels
-    stays = ~moved
+    boxes, found = boxes_without_hands(
+        draw.places,
+        annotations.bbox,
+        annotations.camera.image_size[:, 0],
+        bbox_scale=bbox_scale,
+        aspect=aspect,
+    )
+    moved = (draw.wanted & found)[:, None, :, None]  # (B, 1, S, 1)
+    labels, stays = annotations.labels, ~moved
     return replace(
         annotations,
-        bbox=torch.where(moved, boxes.gather(2, first)[:, None, :, 0], hands),
+        bbox=torch.where(moved, boxes[:, None], annotations.bbox),
         labels=replace(
             labels,
             hands_valid=labels.hands_valid & stays[..., 0],
