@@ -26,7 +26,7 @@ class Reconstruction(pl.LightningModule):
         network: what learns.
         loss: the objective, with the hand model.
         optimizer: how weights move.
-        max_steps: where the learning rate reaches zero.
+        max_steps: length of the run, over which the learning rate falls.
         seed: of whatever the network draws while training (dropout).
     """
 

@@ -47,9 +47,9 @@ class TrainerConfig:
     """How long, on what, and how often something happens. Steps are optimizer steps.
 
     Attributes:
-        max_steps: length of the run; the learning rate reaches zero here.
+        max_steps: length of the run; the learning rate's schedule ends here.
         max_minutes: stop training after this time, wherever the run is; the learning rate still
-            decays over max_steps, so choose those to fit, and this as the safety net.
+            falls over max_steps, so choose those to fit, and this as the safety net.
         precision: number format of the network; the losses are always in 32 bits.
         accelerator: `cpu`, `gpu`, or whatever there is.
         devices: how many of them.
