@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 import timm
 import torch
@@ -12,6 +12,24 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 STRIDE = 16
+
+_RESERVED: Final = {
+    "pretrained": "set backbone.pretrained",
+    "features_only": "it is set where it is needed",
+    "out_indices": f"the stride-{STRIDE} map is taken",
+    "checkpoint_path": "backbone.pretrained fetches timm's weights, initial_weights takes a run's",
+    "pretrained_cfg": "choose a tag in backbone.name",
+    "pretrained_cfg_overlay": "choose a tag in backbone.name",
+}
+"""What `options` may not say, and what to do instead: a checkpoint's configuration could otherwise
+make timm open a file of its choice, and some of timm's files are executed when they are read."""
+
+_TIMM_FAILS: Final = (
+    *(TypeError, ValueError, LookupError, AttributeError),
+    *(RuntimeError, AssertionError, ArithmeticError),
+)
+"""What timm raises where its models do not fit what is asked of them; their options are checked
+nowhere."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,12 @@ class BackboneConfig:
     pretrained: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the options' names."""
+        for name in self.options:
+            if name in _RESERVED:
+                raise ValueError(f"backbone.options may not hold {name}: {_RESERVED[name]}")
+
 
 class Backbone(nn.Module):
     """uint8 crops (..., 3, h, w) to tokens (..., h/16 * w/16, C), rows first.
@@ -46,7 +70,8 @@ class Backbone(nn.Module):
         dim: C.
 
     Raises:
-        ValueError: the model is unknown to timm or has no stride-16 map for this crop.
+        ValueError: the model is unknown to timm, does not know its options or has no stride-16 map
+            for this crop.
         OSError: pretrained weights cannot be fetched.
     """
 
@@ -86,13 +111,13 @@ def _build(
         raise ValueError(f"backbone.name {config.name!r}: unknown to timm; close: {close}")
     if _is_plain_vit(config.name):
         return _build_vit(config, crop_size, grid)
-    options: dict[str, Any] = {"features_only": True, **config.options}
     with torch.device("meta"):
-        strides = _create(config.name, **options).feature_info.reduction()
+        strides = _create(config, features_only=True).feature_info.reduction()
     if STRIDE not in strides:
         raise ValueError(f"backbone {config.name!r}: no stride-{STRIDE} map among {strides}")
     level = max(i for i, stride in enumerate(strides) if stride == STRIDE)
-    model = _create(config.name, pretrained=config.pretrained, out_indices=[level], **options)
+    pretrained = config.pretrained
+    model = _create(config, pretrained=pretrained, features_only=True, out_indices=[level])
     width = model.feature_info.channels()[0]
     dim = config.dim or width
     return model, MapToTokens(width, dim, grid), dim
@@ -101,8 +126,8 @@ def _build(
 def _build_vit(
     config: BackboneConfig, crop_size: tuple[int, int], grid: tuple[int, int]
 ) -> tuple[nn.Module, nn.Module, int]:
-    options = {"img_size": crop_size, "class_token": False, "global_pool": "", "num_classes": 0}
-    model = _create(config.name, pretrained=config.pretrained, **(options | config.options))
+    tokens = {"img_size": crop_size, "class_token": False, "global_pool": "", "num_classes": 0}
+    model = _create(config, pretrained=config.pretrained, **tokens)
     if model.patch_embed.grid_size != grid:
         raise ValueError(
             f"backbone {config.name!r}: its patches make a {model.patch_embed.grid_size} grid, "
@@ -113,13 +138,20 @@ def _build_vit(
     return model, neck, dim
 
 
-def _create(name: str, **options: Any) -> Any:  # timm's models share no typed interface
+def _create(config: BackboneConfig, **settings: Any) -> Any:
+    """The model, untyped as timm's models share no interface; the options go over the settings."""
     try:
-        return timm.create_model(name, **options)
+        return timm.create_model(config.name, **(settings | config.options))
     except OSError as error:
         raise OSError(
-            f"backbone {name!r}: its pretrained weights cannot be fetched; "
+            f"backbone {config.name!r}: its pretrained weights cannot be fetched; "
             "go online once, or set backbone.pretrained: false"
+        ) from error
+    except _TIMM_FAILS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"backbone {config.name!r}: timm cannot build it with backbone.options "
+            f"{config.options} ({reason})"
         ) from error
 
 

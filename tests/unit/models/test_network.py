@@ -62,3 +62,25 @@ def test_what_cannot_be_built_is_explained() -> None:
         Backbone(BackboneConfig(), (60, 48))
     with torch.device("meta"), pytest.raises(ValueError, match="patch_size"):
         Backbone(BackboneConfig("vit_tiny_patch16_224", options={"patch_size": 8}), (64, 48))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet10t", {"drop_path": 0.1}, r"backbone.options \{'drop_path': 0.1\} \(.*drop_path"),
+        ("resnet10t", {"act_layer": "wings"}, r"'resnet10t': .* backbone.options .*wings"),
+        ("resnet10t", {"cardinality": 0}, r"backbone.options \{'cardinality': 0\}"),
+        ("vit_tiny_patch16_224", {"num_heads": 5}, r"backbone.options \{'num_heads': 5\}"),
+        ("vit_tiny_patch16_224", {"patch_size": "16"}, r"backbone.options \{'patch_size': '16'\}"),
+    ],
+)
+def test_options_that_timm_cannot_use_are_named(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Backbone(BackboneConfig(name, options=options), (64, 48))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["checkpoint_path", "pretrained_cfg", "pretrained", "out_indices"])
+def test_options_open_no_files(name: str) -> None:
+    with pytest.raises(ValueError, match=f"backbone.options may not hold {name}: "):
+        BackboneConfig(options={name: "weights.pth"})
