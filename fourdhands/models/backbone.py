@@ -1,5 +1,6 @@
 """Crops to tokens: any timm model that gives a stride-16 map, behind one small interface."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -8,7 +9,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import build_sincos2d_pos_embed
-from timm.models import VisionTransformer
+from timm.models import VisionTransformer, group_parameters
 from torch import Tensor, nn
 
 STRIDE = 16
@@ -77,6 +78,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig, crop_size: tuple[int, int]) -> None:
         super().__init__()
+        self.config = config
         if any(side % STRIDE for side in crop_size):
             raise ValueError(f"crop_size {crop_size}: both sides must be multiples of {STRIDE}")
         self.grid = (crop_size[0] // STRIDE, crop_size[1] // STRIDE)
@@ -100,6 +102,30 @@ class Backbone(nn.Module):
         found = self.neck(self.model(images))
         tokens = found.new_zeros(visible.numel(), *found.shape[1:]).index_copy(0, seen, found)
         return tokens.unflatten(0, visible.shape)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The image model's parameters block by block, from the stem or patch embedding upwards.
+
+        timm knows the blocks of whole classifiers. Names in what was cut out of one to give a map
+        differ by a prefix and by dots that became underscores.
+
+        Raises:
+            ValueError: timm does not know this model's blocks.
+        """
+        with torch.device("meta"):
+            whole = _create(self.config)
+        if not hasattr(whole, "group_matcher"):
+            raise ValueError(f"backbone {self.config.name!r}: timm does not know its layers")
+        found = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+        places = {_plain(name): place for name, place in found.items()}
+        layers = defaultdict(list)
+        for name, parameter in self.model.named_parameters():
+            layers[places.get(_plain(name), len(places))].append(parameter)
+        return [layers[place] for place in sorted(layers)]
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("model.").removeprefix("body.").replace(".", "_")
 
 
 def _build(

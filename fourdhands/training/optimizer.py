@@ -1,13 +1,19 @@
 """AdamW, its groups of parameters, and the learning rate over a run."""
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+
+from fourdhands.models.backbone import Backbone
+
+LOSS_RATE: Final = 10.0
+"""How many times faster moves what the loss itself learns: few numbers, far from where they end."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class OptimizerConfig:
         drop_factor: what each of the 'steps' multiplies the rate by.
         drop_every: share of the run between two of the 'steps'; by default DaHyF's, a tenth after
             half of the run.
+        layer_decay: factor of the rate from each block of the backbone to the one before it, down
+            to the patch embedding or stem; None moves the whole network alike.
     """
 
     learning_rate: float = 1e-5
@@ -32,9 +40,11 @@ class OptimizerConfig:
     schedule: Literal["linear", "steps"] = "linear"
     drop_factor: float = 0.1
     drop_every: float = 0.5
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        layer_decay = 0.5 if self.layer_decay is None else self.layer_decay
         for name, holds, allowed in (
             ("learning_rate", 0 < self.learning_rate < math.inf, "positive"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
@@ -42,6 +52,7 @@ class OptimizerConfig:
             ("warmup_steps", self.warmup_steps >= 0, "at least 0"),
             ("drop_factor", 0 < self.drop_factor <= 1, "above 0 and at most 1"),
             ("drop_every", 0 < self.drop_every <= 1, "above 0 and at most 1"),
+            ("layer_decay", 0 < layer_decay < 1, "above 0 and below 1"),
         ):
             if not holds:
                 raise ValueError(
@@ -49,23 +60,48 @@ class OptimizerConfig:
                 )
 
 
-def build_optimizer(config: OptimizerConfig, module: nn.Module) -> AdamW:
-    """AdamW over the trainable parameters of a module.
+def build_optimizer(config: OptimizerConfig, network: nn.Module, loss: nn.Module) -> AdamW:
+    """AdamW over the trainable parameters of a network and of its loss, fastest groups first.
 
     Biases, norms, embeddings and free parameters (queries, position embeddings) are not decayed:
-    their size means something.
+    their size means something. Nor is what the loss learns, which moves faster, by `LOSS_RATE`.
+
+    Raises:
+        ValueError: layer_decay is set, but the backbone's layers are not known.
     """
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    layers = (part for part in module.modules() if isinstance(part, nn.Linear | _ConvNd))
+    layers = (part for part in network.modules() if isinstance(part, nn.Linear | _ConvNd))
     matrices = {id(layer.weight) for layer in layers}
-    groups = [
+    shares = _shares_of_rate(config, network)
+    found = defaultdict(list)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            key = (shares.get(id(parameter), 1.0), id(parameter) in matrices)
+            found[key].append(parameter)
+    groups: list[dict[str, Any]] = [
         {
-            "params": [p for p in trainable if id(p) in matrices],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [p for p in trainable if id(p) not in matrices], "weight_decay": 0.0},
+            "params": found[share, decayed],
+            "lr": share * config.learning_rate,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for share, decayed in sorted(found, reverse=True)
     ]
+    if learnt := [parameter for parameter in loss.parameters() if parameter.requires_grad]:
+        rate = LOSS_RATE * config.learning_rate
+        groups.append({"params": learnt, "lr": rate, "weight_decay": 0.0})
     return AdamW(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def _shares_of_rate(config: OptimizerConfig, network: nn.Module) -> dict[int, float]:
+    """What the backbone's parameters get of the learning rate, by id."""
+    if config.layer_decay is None:
+        return {}
+    return {
+        id(parameter): config.layer_decay**depth
+        for part in network.modules()
+        if isinstance(part, Backbone)
+        for depth, layer in enumerate(reversed(part.layers()))
+        for parameter in layer
+    }
 
 
 def build_schedule(config: OptimizerConfig, optimizer: AdamW, max_steps: int) -> LambdaLR:

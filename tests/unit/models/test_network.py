@@ -55,6 +55,15 @@ def test_any_stride_16_model_makes_tokens(name: str) -> None:
     assert (tokens.abs().amax((-2, -1)) > 0).equal(visible)
 
 
+@pytest.mark.parametrize("name", ["convnext_atto", "efficientnet_b0", "hiera_tiny_224"])
+def test_blocks_are_known_though_names_differ(name: str) -> None:
+    backbone = Backbone(BackboneConfig(name, dim=32), (224, 224))
+    layers = backbone.layers()
+    count = sum(len(layer) for layer in layers)
+    assert count == len(list(backbone.model.parameters()))
+    assert len(layers) > 6
+
+
 def test_what_cannot_be_built_is_explained() -> None:
     with pytest.raises(ValueError, match=r"backbone.name 'resnet1000'.*resnet"):
         Backbone(BackboneConfig("resnet1000"), (64, 48))
