@@ -61,7 +61,7 @@ class OptimizerConfig:
 
 
 def build_optimizer(config: OptimizerConfig, network: nn.Module, loss: nn.Module) -> AdamW:
-    """AdamW over the trainable parameters of a network and of its loss, fastest groups first.
+    """AdamW over the trainable parameters of a network, fastest groups first, and of its loss.
 
     Biases, norms, embeddings and free parameters (queries, position embeddings) are not decayed:
     their size means something. Nor is what the loss learns, which moves faster, by `LOSS_RATE`.

@@ -38,7 +38,10 @@ from fourdhands.training.losses import LossConfig, ReconstructionLoss
 from fourdhands.training.optimizer import OptimizerConfig
 from fourdhands.training.reconstruction import Reconstruction
 
-MAY_CHANGE: Final = {f"trainer.{name}" for name in ("max_steps", "max_minutes", "pictures")}
+MAY_CHANGE: Final = {
+    *(f"trainer.{name}" for name in ("max_steps", "max_minutes", "pictures")),
+    "network.backbone.checkpointing",
+}
 """What a resumed run may have otherwise without being another run."""
 
 
@@ -257,11 +260,10 @@ def _check_start(run: ReconstructionRun) -> int:
         return 0
     checkpoint, wanted = read_checkpoint(run.resume), config.to_dict(run)
     for part in ("network", "optimizer"):
-        require_same(checkpoint, wanted, part, run.resume)
+        require_same(checkpoint, wanted, part, run.resume, may_change=MAY_CHANGE)
     for part in ("loss", "data", "trainer"):
-        for phrase in differences(checkpoint, wanted, part):
-            if phrase.split()[0] not in MAY_CHANGE:
-                print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
+        for phrase in differences(checkpoint, wanted, part, may_change=MAY_CHANGE):
+            print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
     if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
         raise ValueError(
             f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "

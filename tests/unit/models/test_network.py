@@ -93,3 +93,50 @@ def test_options_that_timm_cannot_use_are_named(name: str, options: dict, messag
 def test_options_open_no_files(name: str) -> None:
     with pytest.raises(ValueError, match=f"backbone.options may not hold {name}: "):
         BackboneConfig(options={name: "weights.pth"})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet10t", {"drop_path_rate": 0.5}),
+        ("vit_tiny_patch16_224", {"depth": 3, "drop_path_rate": 0.5}),
+    ],
+)
+def test_activations_computed_anew_change_nothing(name: str, options: dict) -> None:
+    crops = torch.randint(0, 256, (4, 3, 64, 48), dtype=torch.uint8)
+    visible = torch.ones(4, dtype=torch.bool)
+
+    def learn(checkpointing: bool) -> tuple[int, dict, dict]:
+        """Bytes kept for the backward pass, gradients, and the state after two steps."""
+        torch.manual_seed(0)
+        config = BackboneConfig(name, dim=32, options=options, checkpointing=checkpointing)
+        backbone = Backbone(config, (64, 48))
+        kept = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.nbytes
+            return tensor
+
+        for _ in range(2):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                tokens = backbone(crops, visible)
+            tokens.square().mean().backward()
+        gradients = {n: p.grad for n, p in backbone.named_parameters() if p.grad is not None}
+        state = {n: x for n, x in backbone.state_dict().items() if "num_batches" not in n}
+        return kept, gradients, state
+
+    (kept, *expected), (kept_less, *found) = learn(False), learn(True)
+    assert kept_less < 0.9 * kept
+    for one, other in zip(expected, found, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_activations_are_computed_anew_in_training_only() -> None:
+    backbone = Backbone(BackboneConfig(checkpointing=True), (64, 48))
+    assert backbone.model.grad_checkpointing
+    assert not backbone.eval().model.grad_checkpointing
+    assert backbone.train().model.grad_checkpointing
+    with pytest.raises(ValueError, match=r"backbone.checkpointing: timm's 'hrnet_w18' cannot"):
+        Backbone(BackboneConfig("hrnet_w18", checkpointing=True), (64, 48))
