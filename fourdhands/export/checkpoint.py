@@ -6,7 +6,7 @@ configuration as plain data, so that the network can be built again without any 
 
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,32 +99,44 @@ def load_network_weights(
         ) from error
 
 
-def differences(checkpoint: Mapping[str, Any], run: Mapping[str, Any], part: str) -> list[str]:
+def differences(
+    checkpoint: Mapping[str, Any],
+    run: Mapping[str, Any],
+    part: str,
+    *,
+    may_change: Collection[str] = (),
+) -> list[str]:
     """What a part of the configuration says otherwise than the checkpoint's run, a phrase each.
 
     Args:
         checkpoint: as read.
         run: the whole configuration that is wanted, as plain data.
         part: the part of it to compare.
+        may_change: keys that are not compared.
     """
     stored = _flatten(checkpoint[KEY]["run"][part], part)
     wanted = _flatten(run[part], part)
     return [
         f"{key} is {stored.get(key, 'absent')!r} there and {wanted.get(key, 'absent')!r} here"
-        for key in sorted(stored.keys() | wanted.keys())
+        for key in sorted((stored.keys() | wanted.keys()) - set(may_change))
         if stored.get(key, "absent") != wanted.get(key, "absent")
     ]
 
 
 def require_same(
-    checkpoint: Mapping[str, Any], run: Mapping[str, Any], part: str, path: Path
+    checkpoint: Mapping[str, Any],
+    run: Mapping[str, Any],
+    part: str,
+    path: Path,
+    *,
+    may_change: Collection[str] = (),
 ) -> None:
     """Refuse a checkpoint of a run in which `part` was configured otherwise.
 
     Raises:
         ValueError: it differs, with the keys.
     """
-    if differing := differences(checkpoint, run, part):
+    if differing := differences(checkpoint, run, part, may_change=may_change):
         raise ValueError(f"{path}: of a run with another {part}: {'; '.join(differing[:3])}")
 
 

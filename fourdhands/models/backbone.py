@@ -1,17 +1,37 @@
 """Crops to tokens: any timm model that gives a stride-16 map, behind one small interface."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final, Self
 
 import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import build_sincos2d_pos_embed
-from timm.models import VisionTransformer
+from timm.models import VisionTransformer, group_parameters
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 STRIDE = 16
+
+_RESERVED: Final = {
+    "pretrained": "set backbone.pretrained",
+    "features_only": "it is set where it is needed",
+    "out_indices": f"the stride-{STRIDE} map is taken",
+    "checkpoint_path": "backbone.pretrained fetches timm's weights, initial_weights takes a run's",
+    "pretrained_cfg": "choose a tag in backbone.name",
+    "pretrained_cfg_overlay": "choose a tag in backbone.name",
+}
+"""What `options` may not say, and what to do instead: a checkpoint's configuration could otherwise
+make timm open a file of its choice, and some of timm's files are executed when they are read."""
+
+_TIMM_FAILS: Final = (
+    *(TypeError, ValueError, LookupError, AttributeError),
+    *(RuntimeError, AssertionError, ArithmeticError),
+)
+"""What timm raises where its models do not fit what is asked of them; their options are checked
+nowhere."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +43,22 @@ class BackboneConfig:
         dim: width C of the tokens; the model's own width if None.
         pretrained: fetch timm's pretrained weights (needs the network).
         options: further keyword arguments of `timm.create_model`.
+        checkpointing: compute activations anew in the backward pass instead of keeping them: the
+            same gradients for up to a third more work. Halves the memory of a ViT; of convolutional
+            models timm treats whole stages, which saves less.
     """
 
     name: str = "resnet10t"
     dim: int | None = None
     pretrained: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the options' names."""
+        for name in self.options:
+            if name in _RESERVED:
+                raise ValueError(f"backbone.options may not hold {name}: {_RESERVED[name]}")
 
 
 class Backbone(nn.Module):
@@ -46,12 +76,14 @@ class Backbone(nn.Module):
         dim: C.
 
     Raises:
-        ValueError: the model is unknown to timm or has no stride-16 map for this crop.
+        ValueError: the model is unknown to timm, does not know its options, has no stride-16 map
+            for this crop, or cannot compute activations anew.
         OSError: pretrained weights cannot be fetched.
     """
 
     def __init__(self, config: BackboneConfig, crop_size: tuple[int, int]) -> None:
         super().__init__()
+        self.config = config
         if any(side % STRIDE for side in crop_size):
             raise ValueError(f"crop_size {crop_size}: both sides must be multiples of {STRIDE}")
         self.grid = (crop_size[0] // STRIDE, crop_size[1] // STRIDE)
@@ -64,6 +96,26 @@ class Backbone(nn.Module):
         for name, value in (("pixel_mean", mean), ("pixel_std", std)):
             pixels = 255 * torch.tensor(value).view(3, 1, 1)
             self.register_buffer(name, pixels, persistent=False)
+        self._momenta = {
+            part: part.momentum for part in self.model.modules() if isinstance(part, _BatchNorm)
+        }
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Activations are computed anew while training only.
+
+        Raises:
+            ValueError: timm's model cannot.
+        """
+        if self.config.checkpointing:
+            try:
+                self.model.set_grad_checkpointing(mode)
+            except (AttributeError, AssertionError) as error:
+                raise ValueError(
+                    f"backbone.checkpointing: timm's {self.config.name!r} cannot compute "
+                    "activations anew; set it to false"
+                ) from error
+        return super().train(mode)
 
     def forward(self, crops: Tensor, visible: Tensor) -> Tensor:
         """uint8 (..., 3, h, w) and bool (...) to (..., N, C)."""
@@ -72,27 +124,62 @@ class Backbone(nn.Module):
             seen = seen.new_zeros(1)
         images = (crops.flatten(0, -4)[seen] - self.pixel_mean) / self.pixel_std
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions' fast layout
+        self._count_batches(True)
         found = self.neck(self.model(images))
+        if self.config.checkpointing and found.requires_grad:
+            found.register_hook(lambda gradient: self._count_batches(False))
         tokens = found.new_zeros(visible.numel(), *found.shape[1:]).index_copy(0, seen, found)
         return tokens.unflatten(0, visible.shape)
+
+    def _count_batches(self, count: bool) -> None:
+        """Whether a pass moves the running statistics; one that is made anew must not do so."""
+        for norm, momentum in self._momenta.items():
+            norm.momentum = momentum if count else 0.0
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The image model's parameters block by block, from the stem or patch embedding upwards.
+
+        timm knows the blocks of whole classifiers. Names in what was cut out of one to give a map
+        differ by a prefix and by dots that became underscores.
+
+        Raises:
+            ValueError: timm does not know this model's blocks.
+        """
+        with torch.device("meta"):
+            whole = _create(self.config)
+        if not hasattr(whole, "group_matcher"):
+            raise ValueError(
+                f"backbone {self.config.name!r}: timm does not know its layers; "
+                "set optimizer.layer_decay: null"
+            )
+        found = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+        places = {_plain(name): place for name, place in found.items()}
+        layers = defaultdict(list)
+        for name, parameter in self.model.named_parameters():
+            layers[places.get(_plain(name), len(places))].append(parameter)
+        return [layers[place] for place in sorted(layers)]
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("model.").removeprefix("body.").replace(".", "_")
 
 
 def _build(
     config: BackboneConfig, crop_size: tuple[int, int], grid: tuple[int, int]
-) -> tuple[nn.Module, nn.Module, int]:
+) -> tuple[Any, nn.Module, int]:
     """The image model, what turns its output into tokens, and their width."""
     if not timm.is_model(config.name):
         close = get_close_matches(config.name, timm.list_models(), n=5)
         raise ValueError(f"backbone.name {config.name!r}: unknown to timm; close: {close}")
     if _is_plain_vit(config.name):
         return _build_vit(config, crop_size, grid)
-    options: dict[str, Any] = {"features_only": True, **config.options}
     with torch.device("meta"):
-        strides = _create(config.name, **options).feature_info.reduction()
+        strides = _create(config, features_only=True).feature_info.reduction()
     if STRIDE not in strides:
         raise ValueError(f"backbone {config.name!r}: no stride-{STRIDE} map among {strides}")
     level = max(i for i, stride in enumerate(strides) if stride == STRIDE)
-    model = _create(config.name, pretrained=config.pretrained, out_indices=[level], **options)
+    pretrained = config.pretrained
+    model = _create(config, pretrained=pretrained, features_only=True, out_indices=[level])
     width = model.feature_info.channels()[0]
     dim = config.dim or width
     return model, MapToTokens(width, dim, grid), dim
@@ -100,9 +187,9 @@ def _build(
 
 def _build_vit(
     config: BackboneConfig, crop_size: tuple[int, int], grid: tuple[int, int]
-) -> tuple[nn.Module, nn.Module, int]:
-    options = {"img_size": crop_size, "class_token": False, "global_pool": "", "num_classes": 0}
-    model = _create(config.name, pretrained=config.pretrained, **(options | config.options))
+) -> tuple[Any, nn.Module, int]:
+    tokens = {"img_size": crop_size, "class_token": False, "global_pool": "", "num_classes": 0}
+    model = _create(config, pretrained=config.pretrained, **tokens)
     if model.patch_embed.grid_size != grid:
         raise ValueError(
             f"backbone {config.name!r}: its patches make a {model.patch_embed.grid_size} grid, "
@@ -113,13 +200,20 @@ def _build_vit(
     return model, neck, dim
 
 
-def _create(name: str, **options: Any) -> Any:  # timm's models share no typed interface
+def _create(config: BackboneConfig, **settings: Any) -> Any:
+    """The model, untyped as timm's models share no interface; the options go over the settings."""
     try:
-        return timm.create_model(name, **options)
+        return timm.create_model(config.name, **(settings | config.options))
     except OSError as error:
         raise OSError(
-            f"backbone {name!r}: its pretrained weights cannot be fetched; "
+            f"backbone {config.name!r}: its pretrained weights cannot be fetched; "
             "go online once, or set backbone.pretrained: false"
+        ) from error
+    except _TIMM_FAILS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"backbone {config.name!r}: timm cannot build it with backbone.options "
+            f"{config.options} ({reason})"
         ) from error
 
 

@@ -24,9 +24,9 @@ class Reconstruction(pl.LightningModule):
 
     Args:
         network: what learns.
-        loss: the objective, with the hand model.
+        loss: the objective, with the hand model; what it learns itself is trained, too.
         optimizer: how weights move.
-        max_steps: where the learning rate reaches zero.
+        max_steps: length of the run, over which the learning rate falls.
         seed: of whatever the network draws while training (dropout).
     """
 
@@ -104,7 +104,7 @@ class Reconstruction(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Lightning's hook."""
-        optimizer = build_optimizer(self.optimizer_config, self.network)
+        optimizer = build_optimizer(self.optimizer_config, self.network, self.loss)
         schedule = build_schedule(self.optimizer_config, optimizer, self.max_steps)
         return {
             "optimizer": optimizer,

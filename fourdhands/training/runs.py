@@ -25,6 +25,7 @@ from fourdhands.export.checkpoint import (
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.training.averaging import AVERAGE_KEY, WeightAverage
 from fourdhands.training.callbacks import (
     LAST,
     Checkpoints,
@@ -38,7 +39,10 @@ from fourdhands.training.losses import LossConfig, ReconstructionLoss
 from fourdhands.training.optimizer import OptimizerConfig
 from fourdhands.training.reconstruction import Reconstruction
 
-MAY_CHANGE: Final = {f"trainer.{name}" for name in ("max_steps", "max_minutes", "pictures")}
+MAY_CHANGE: Final = {
+    *(f"trainer.{name}" for name in ("max_steps", "max_minutes", "pictures")),
+    "network.backbone.checkpointing",
+}
 """What a resumed run may have otherwise without being another run."""
 
 
@@ -47,15 +51,17 @@ class TrainerConfig:
     """How long, on what, and how often something happens. Steps are optimizer steps.
 
     Attributes:
-        max_steps: length of the run; the learning rate reaches zero here.
+        max_steps: length of the run; the learning rate's schedule ends here.
         max_minutes: stop training after this time, wherever the run is; the learning rate still
-            decays over max_steps, so choose those to fit, and this as the safety net.
+            falls over max_steps, so choose those to fit, and this as the safety net.
         precision: number format of the network; the losses are always in 32 bits.
         accelerator: `cpu`, `gpu`, or whatever there is.
         devices: how many of them.
         strategy: Lightning's name of how devices share the work.
         gradient_clip: largest norm of the gradient, or None.
         accumulate: batches that make a step.
+        ema_decay: decay from step to step of an exponential moving average of the weights, which is
+            then what is validated and what checkpoints give; None for the weights themselves.
         log_every_steps: steps between two lines in the log.
         val_every_steps: steps between two validations; one more comes at the end.
         checkpoint_every_steps: steps between two `last.ckpt`, besides those before validations.
@@ -71,6 +77,7 @@ class TrainerConfig:
     strategy: str = "auto"
     gradient_clip: float | None = 1.0
     accumulate: int = 1
+    ema_decay: float | None = None
     log_every_steps: int = 50
     val_every_steps: int = 1000
     checkpoint_every_steps: int = 1000
@@ -86,6 +93,10 @@ class TrainerConfig:
                 raise ValueError(
                     f"trainer.{name} is {getattr(self, name)}, it has to be at least 1"
                 )
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(
+                f"trainer.ema_decay is {self.ema_decay}, it has to be above 0 and below 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,7 @@ def build_trainer(
     trainer = run.trainer
     callbacks = [
         FiniteLossGuard(trainer.log_every_steps),
+        *([] if trainer.ema_decay is None else [WeightAverage(trainer.ema_decay)]),
         stopper,
         Checkpoints(
             run.out,
@@ -262,15 +274,18 @@ def _check_start(run: ReconstructionRun) -> int:
         return 0
     checkpoint, wanted = read_checkpoint(run.resume), config.to_dict(run)
     for part in ("network", "optimizer"):
-        require_same(checkpoint, wanted, part, run.resume)
-    for part in ("loss", "data", "trainer"):
-        for phrase in differences(checkpoint, wanted, part):
-            if phrase.split()[0] not in MAY_CHANGE:
-                print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
+        require_same(checkpoint, wanted, part, run.resume, may_change=MAY_CHANGE)
     if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
         raise ValueError(
             f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "
             "use it as initial_weights"
+        )
+    ema_decay, averaged = run.trainer.ema_decay, AVERAGE_KEY in checkpoint
+    if averaged != (ema_decay is not None):
+        raise ValueError(
+            f"{run.resume}: of a run with{'' if averaged else 'out'} an average of its weights, "
+            f"but trainer.ema_decay is {ema_decay} here; set it as it was there, or use the "
+            "checkpoint as initial_weights"
         )
     step: int = checkpoint["global_step"]
     if step >= run.trainer.max_steps:
@@ -278,6 +293,9 @@ def _check_start(run: ReconstructionRun) -> int:
             f"{run.resume}: this run has finished its {step} steps; raise trainer.max_steps "
             f"(now {run.trainer.max_steps}) to train on"
         )
+    for part in ("loss", "data", "trainer"):
+        for phrase in differences(checkpoint, wanted, part, may_change=MAY_CHANGE):
+            print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
     return step
 
 

@@ -48,7 +48,8 @@ def test_every_file_can_be_built(name: str) -> None:
     if isinstance(loaded, NetworkConfig):
         build(loaded)
     if isinstance(loaded, ReconstructionRun):
-        optimizer = build_optimizer(loaded.optimizer, build(loaded.network))
+        loss = ReconstructionLoss(loaded.loss, HandModel.open())
+        optimizer = build_optimizer(loaded.optimizer, build(loaded.network), loss)
         build_schedule(loaded.optimizer, optimizer, loaded.trainer.max_steps)
 
 

@@ -83,5 +83,7 @@ def test_other_networks_are_refused(checkpoint):
     ):
         with pytest.raises(ValueError, match=message):
             require_same(content, {"network": network}, "network", checkpoint)
+    wider = {"network": {"dim": 8, "temporal": None}}
+    require_same(content, wider, "network", checkpoint, may_change={"network.dim"})
     with pytest.raises(ValueError, match=r"another network: size mismatch for weight.*and 1 more"):
         load_network_weights(nn.Linear(4, 5), content, checkpoint)

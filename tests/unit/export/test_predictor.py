@@ -61,9 +61,12 @@ def test_never_fetches_pretrained_weights(network, tmp_path, monkeypatch):
 def test_misfits_are_refused_in_one_line(network, tmp_path):
     wider = config.to_dict(replace(TINY, spatial=SpatialConfig(dim=64)))
     unknown = config.to_dict(TINY) | {"wings": 2}
+    opens = config.to_dict(TINY)
+    opens["backbone"]["options"] = {"checkpoint_path": "evil.pth"}
     for changes, message in (
         ({"network": wider}, r"a.ckpt: the weights are of another network"),
         ({"network": unknown}, r"a.ckpt: network: unknown key 'wings'"),
+        ({"network": opens}, r"backbone.options may not hold checkpoint_path"),
         ({"data": {}}, r"a.ckpt: data: .*bbox_scale"),
         ({"mano": str(tmp_path / "gone")}, r"MANO folder '.*gone' does not exist"),
     ):
