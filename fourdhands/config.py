@@ -14,7 +14,6 @@ import dataclasses
 import difflib
 import inspect
 import json
-import os
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +25,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import docstring_parser
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_settings
+
+from fourdhands.files import replacing
 
 T = TypeVar("T")
 CONFIG_FILES = "config_files"
@@ -262,9 +263,8 @@ def to_dict(config: Any) -> Any:
 
 def save(config: Any, path: Path) -> None:
     """Write a configuration as yaml; `load` gives it back."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
 # ---- layers --------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """`fourdhands predict`: the hands in photographs."""
 
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from fourdhands.cli.main import one_line
 from fourdhands.export.predictor import load_predictor
+from fourdhands.files import replacing
 from fourdhands.skeleton import Side
 from fourdhands.video.detect import BoxDetector, Detector, Image, parse_box
 from fourdhands.video.mediapipe_hands import MediaPipeDetector
@@ -99,10 +99,5 @@ def _png(image: Image) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file wholly or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -3,9 +3,7 @@
 Figures of the model always stand beside those of the mean-pose predictor on the same data.
 """
 
-import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from fourdhands.evaluation.confidence import ConfidenceScores
 from fourdhands.evaluation.metrics import METRICS
 from fourdhands.evaluation.provenance import Provenance
 from fourdhands.evaluation.runner import RANKED_BY, Figure, Scores
+from fourdhands.files import replacing
 from fourdhands.skeleton import JOINT_NAMES
 
 FORMAT_VERSION = 1
@@ -110,7 +109,8 @@ class EvalReport:
     def save_json(self, path: Path) -> None:
         """Write `to_plain`, at once."""
         text = json.dumps(self.to_plain(), indent=2, allow_nan=False) + "\n"
-        _replace(path, text.encode())
+        with replacing(path) as partial:
+            partial.write_text(text)
 
     def save_plots(self, path: Path) -> None:
         """Draw hands' errors, the mean error of each joint and the confidence, as PNG."""
@@ -124,15 +124,15 @@ class EvalReport:
             self.confidence.draw(axes, "Hand or not")
         _draw_distribution(hands, self)
         _draw_joints(joints, self)
-        file = io.BytesIO()
-        plot.savefig(file, format="png")
-        _replace(path, file.getvalue())
+        with replacing(path) as partial:
+            plot.savefig(partial, format="png")
 
 
 def save_image(image: NDArray[np.uint8], path: Path) -> None:
     """Write an RGB image as PNG, whole or not at all."""
     encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-    _replace(path, encoded.tobytes())
+    with replacing(path) as partial:
+        partial.write_bytes(encoded.tobytes())
 
 
 def _number(figure: Figure) -> str:
@@ -181,10 +181,3 @@ def _predictors(report: EvalReport) -> tuple[tuple[Scores, str, str], ...]:
         (report.mean_pose, "mean pose", MEAN_POSE_COLOUR),
         (report.model, "model", MODEL_COLOUR),
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
