@@ -23,6 +23,8 @@ from fourdhands.files import replacing
 from fourdhands.skeleton import JOINT_NAMES
 
 FORMAT_VERSION = 1
+LEGEND_SHARE = 0.22
+"""Height that is free for the legend, as a share of what is drawn."""
 MODEL_COLOUR, MEAN_POSE_COLOUR = "#2f6fb5", "#b9b4ab"
 
 
@@ -54,8 +56,12 @@ class EvalReport:
             "format_version": FORMAT_VERSION,
             "provenance": asdict(self.provenance),
             "clips": self.model.num_clips,
-            "frames": len(self.model.samples),
-            "hands": len(self.model.hands),
+            "frames": self.model.num_frames,
+            "labelled": {
+                "clips": self.model.labelled_clips,
+                "frames": len(self.model.samples),
+                "hands": len(self.model.hands),
+            },
             "metrics": {
                 key: asdict(info)
                 | {name: asdict(values[key]) for name, values in figures.items()}
@@ -97,9 +103,10 @@ class EvalReport:
             for row in rows
         ]
         title = (
-            f"{self.provenance.checkpoint} on {self.provenance.data}: "
-            f"{self.model.num_clips:,} clips, {len(self.model.samples):,} frames, "
-            f"{len(self.model.hands):,} hands"
+            f"{self.provenance.checkpoint} on {self.provenance.data}\n"
+            f"{self.model.num_frames:,} frames in {self.model.num_clips:,} clips; "
+            f"{len(self.model.hands):,} hands are labelled, "
+            f"in {len(self.model.samples):,} of the frames and {self.model.labelled_clips:,} clips"
         )
         note = f"mean pose: from {self.provenance.mean_pose}"
         rule = "-" * len(lines[0])
@@ -158,12 +165,15 @@ def _draw_distribution(axes: Axes, report: EvalReport) -> None:
             edges,
             color=colour,
             alpha=0.75,
-            label=f"{label}, median {median:.1f} mm",
+            label=f"{label}, median {median:.1f} mm (dashed)",
         )
-        axes.axvline(median, color=colour, linestyle="--")
-    axes.set(xlabel="MPJPE of a hand (mm)", ylabel="hands", title="Distribution over hands")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+        axes.axvline(median, ymax=1 / (1 + LEGEND_SHARE), color=colour, linestyle="--")
+    axes.set(
+        xlabel="MPJPE of a hand (mm); the last bar holds whatever is beyond",
+        ylabel="hands",
+        title="Distribution over hands",
+    )
+    _finish(axes)
 
 
 def _draw_joints(axes: Axes, report: EvalReport) -> None:
@@ -172,7 +182,14 @@ def _draw_joints(axes: Axes, report: EvalReport) -> None:
         axes.bar(positions + offset, scores.joints, 0.4, color=colour, label=label)
     axes.set_xticks(positions, JOINT_NAMES, rotation=60, ha="right", fontsize=8)
     axes.set(ylabel="mean error (mm)", title="By joint, relative to the root")
-    axes.legend(frameon=False)
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    """Put the legend above everything drawn, the model first, as its bars are."""
+    axes.margins(y=LEGEND_SHARE)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="upper right", framealpha=1, edgecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
 
 
