@@ -39,6 +39,8 @@ def show(*, out: Path = Path("hands.png"), mano: Path | None = None, seed: int =
     """
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: give a name that ends in .png")
+    if seed < 0:
+        raise ValueError(f"--seed {seed}: it may not be negative")
     sheet = draw_sheet(hand_assets.load_assets(mano), seed)
     _write(out, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 

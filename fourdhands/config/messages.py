@@ -35,7 +35,7 @@ def explain(text: str) -> str:
 def _stray(word: str) -> str:
     if word.startswith("-"):
         return f"unknown option {word}"
-    return f"unexpected '{word}'; an option that may be given several times takes a word each time"
+    return f"unexpected '{word}', it belongs to no option"
 
 
 def _of_union(complaints: str, value: str) -> str:

@@ -122,7 +122,7 @@ def _add_parameter(
     by_position = required and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
     options: dict[str, Any] = {"type": hint, "help": description}
     if get_origin(hint) in (list, tuple):
-        # several words after one flag would take the words by position that follow it
+        # several words after one flag would take those by position that follow it
         several = {"nargs": "+"} if required else {"action": "append"}
         options |= {"type": get_args(hint)[0], **several}
     if hint is bool:

@@ -153,7 +153,7 @@ def grid(
     """Lay pictures out on white paper, row by row, with a caption above each.
 
     Args:
-        images: (H_i, W_i, 3) uint8 RGB; every cell has the size of the largest.
+        images: (H_i, W_i, 3) uint8 RGB; cells are as wide as the widest, rows as high as needed.
         columns: Pictures in a row.
         captions: One ASCII line a picture; too long ones are drawn smaller.
         titles: One ASCII line a row, above its captions.
@@ -165,27 +165,27 @@ def grid(
                 f"cannot lay out {len(images)} images in {columns} columns with "
                 f"{'no' if lines is None else len(lines)} {name}"
             )
-    height = max(image.shape[0] for image in images)
     width = max(image.shape[1] for image in images)
     gap = max(2, width // 64)
     line = int(np.clip(width // 11, 14, 40))
     strip = 0 if captions is None else line
     head = 0 if titles is None else line + line // 3
-    columns = min(columns, len(images))
-    step = head + strip + height + gap
-    sheet = np.full((rows * step + gap, columns * (width + gap) + gap, 3), PAPER, np.uint8)
-    for row, title in enumerate(titles or ()):
-        bottom = gap + row * step + head
-        _write(sheet[bottom - line : bottom, gap:], title)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        top = gap + row * step + head
-        left = gap + column * (width + gap)
-        if captions is not None:
-            _write(sheet[top : top + strip, left : left + width], captions[index])
-        up = top + strip + (height - image.shape[0]) // 2
-        sheet[up : up + image.shape[0], left : left + image.shape[1]] = image
-    return sheet
+    across = min(columns, len(images)) * (width + gap) + gap
+    sheet = [np.full((gap, across, 3), PAPER, np.uint8)]
+    for row in range(rows):
+        cells = range(row * columns, min((row + 1) * columns, len(images)))
+        height = head + strip + max(images[cell].shape[0] for cell in cells)
+        band = np.full((height + gap, across, 3), PAPER, np.uint8)
+        if titles is not None:
+            _write(band[head - line : head, gap:], titles[row])
+        for column, cell in enumerate(cells):
+            left, image = gap + column * (width + gap), images[cell]
+            if captions is not None:
+                _write(band[head : head + strip, left : left + width], captions[cell])
+            down = head + strip
+            band[down : down + image.shape[0], left : left + image.shape[1]] = image
+        sheet.append(band)
+    return np.concatenate(sheet)
 
 
 def _write(box: Bytes, text: str) -> None:
@@ -194,7 +194,7 @@ def _write(box: Bytes, text: str) -> None:
     font = cv2.FONT_HERSHEY_SIMPLEX
     scale = 0.62 * height / 22
     wide = cv2.getTextSize(text, font, scale, 1)[0][0]
-    scale *= min(1.0, (width - 2) / max(wide, 1))
+    scale *= min(1.0, (width - height // 2) / max(wide, 1))  # clear of the next cell's
     thickness = 1 if height < 28 else 2
     canvas = np.ascontiguousarray(box)
     cv2.putText(canvas, text, (1, round(0.72 * height)), font, scale, INK, thickness, cv2.LINE_AA)
