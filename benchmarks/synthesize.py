@@ -30,15 +30,16 @@ from fourdhands.data.synthetic.stage import Stage
 from fourdhands.hands.anatomy import self_intersections
 from fourdhands.hands.mano import HandModel
 
-LONG = SceneConfig(image_size=(256, 256), num_frames=8, fps=10.0, masks=False, depth=False)
-TWO_HANDS = replace(LONG, kinds=KindShares(single=0.0))
-SHORT = replace(LONG, num_frames=3, fps=6.0)
-LABELLED = replace(LONG, masks=True, depth=True)
+SCENE = SceneConfig(image_size=(256, 256), masks=False, depth=False)
+TWO_HANDS = replace(SCENE, kinds=KindShares(single=0.0))
+LABELLED = replace(SCENE, masks=True, depth=True)
 
 
-def whole_clips(config: SceneConfig) -> Callable[[int], tuple[int, int]]:
+def whole_clips(
+    config: SceneConfig, num_frames: int = 8, fps: float = 10.0
+) -> Callable[[int], tuple[int, int]]:
     """Make clips as they go into shards; counts frames and hand crops."""
-    generator = ClipGenerator(config)
+    generator = ClipGenerator(config, num_frames=num_frames, fps=fps)
 
     def make(index: int) -> tuple[int, int]:
         clip: Clip = generator.clip(index)
@@ -50,7 +51,7 @@ def whole_clips(config: SceneConfig) -> Callable[[int], tuple[int, int]]:
 
 def scenes_alone(config: SceneConfig) -> Callable[[int], tuple[int, int]]:
     """Make scenes (motion, contact, camera) without drawing them."""
-    stage = Stage(config, HandModel.open())
+    stage = Stage(config, HandModel.open(), num_frames=8, fps=10.0)
 
     def make(index: int) -> tuple[int, int]:
         scene = stage.scene(np.random.default_rng(index))
@@ -79,12 +80,12 @@ def run(
 def speed(processes: int, seconds: float) -> None:
     """Print the table of speeds."""
     rows: list[tuple[str, Callable[[], Callable[[int], tuple[int, int]]], int]] = [
-        ("all, clips of 8 frames", partial(whole_clips, LONG), processes),
-        ("all, one process", partial(whole_clips, LONG), 1),
+        ("all, clips of 8 frames", partial(whole_clips, SCENE), processes),
+        ("all, one process", partial(whole_clips, SCENE), 1),
         ("all, two hands in every clip", partial(whole_clips, TWO_HANDS), processes),
-        ("all, clips of 3 frames", partial(whole_clips, SHORT), processes),
+        ("all, clips of 3 frames", partial(whole_clips, SCENE, 3, 6.0), processes),
         ("all, with masks and depth", partial(whole_clips, LABELLED), processes),
-        ("scenes, nothing drawn", partial(scenes_alone, LONG), processes),
+        ("scenes, nothing drawn", partial(scenes_alone, SCENE), processes),
     ]
     print(f"{'256 x 256':32s}{'processes':>10s}{'frames/s':>10s}{'crops/s':>10s}{'ms busy':>10s}")
     for name, prepare, count in rows:
@@ -104,7 +105,7 @@ def contact(count: int) -> None:
           f"{'gap 50%':>9s}{'pierced':>9s}")  # fmt: skip
     for kind in SCENE_KINDS[1:]:
         kinds = KindShares(**{other: float(other == kind) for other in SCENE_KINDS})
-        stage = Stage(SceneConfig(num_frames=4, fps=10.0, kinds=kinds), model)
+        stage = Stage(SceneConfig(kinds=kinds), model, num_frames=4, fps=10.0)
         gaps, depths, pierced = [], [], []
         for seed in range(count):
             for right, left in stage.scene(np.random.default_rng(seed)).vertices:

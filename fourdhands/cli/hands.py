@@ -1,12 +1,12 @@
 """`fourdhands hands`: import MANO, build the open hand, measure it, draw it."""
 
-import os
 from pathlib import Path
 from typing import Final
 
 import cv2
 
 from fourdhands.cli.hand_sheet import draw_sheet
+from fourdhands.files import replacing
 from fourdhands.hands import assets as hand_assets
 from fourdhands.hands.anatomy import save_pose_bank
 from fourdhands.hands.open_hand.build import POSES_IN_BANK, build_open_hand
@@ -39,6 +39,8 @@ def show(*, out: Path = Path("hands.png"), mano: Path | None = None, seed: int =
     """
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: give a name that ends in .png")
+    if seed < 0:
+        raise ValueError(f"--seed {seed}: it may not be negative")
     sheet = draw_sheet(hand_assets.load_assets(mano), seed)
     _write(out, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
@@ -78,12 +80,8 @@ def report(*, into: Path | None = None) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and say so."""
+    """Write a file, and say so."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"wrote {path}")

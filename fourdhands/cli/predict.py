@@ -1,7 +1,6 @@
 """`fourdhands predict`: the hands in photographs."""
 
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from fourdhands.cli.main import one_line
 from fourdhands.export.predictor import load_predictor
+from fourdhands.files import replacing
 from fourdhands.skeleton import Side
 from fourdhands.video.detect import BoxDetector, Detector, Image, parse_box
 from fourdhands.video.mediapipe_hands import MediaPipeDetector
@@ -37,8 +37,8 @@ def predict(
         photos: Images.
         checkpoint: Of `train.py reconstruction`.
         out: Folder for the results.
-        box: Hands of the photograph as x,y,w,h,side (top left corner and size in pixels, right or
-            left), instead of looking for them.
+        box: A hand of the photograph as x,y,w,h,side (top left corner and size in pixels, right or
+            left), instead of looking for hands; once for each hand.
         focal_length: In pixels; sqrt(width^2 + height^2) if not given.
 
     Raises:
@@ -66,7 +66,9 @@ def predict(
             continue
         overlay = out / f"{path.stem}_overlay.png"
         _write(overlay, _png(draw_overlay(image, hands)))
-        _write(out / f"{path.stem}_sheet.png", _png(draw_sheet(image, hands, predictor.crop.size)))
+        found = "given boxes" if boxes else "detected hands"
+        sheet = draw_sheet(image, hands, predictor.crop.size, found)
+        _write(out / f"{path.stem}_sheet.png", _png(sheet))
         _write(out / f"{path.stem}.npz", hands.to_bytes())
         tqdm.write(f"{path}: {_describe(hands)}; {overlay}")
     if failures:
@@ -75,6 +77,8 @@ def predict(
 
 def _check(photos: Sequence[Path], box: Sequence[str], focal_length: float | None) -> None:
     """Refuse arguments that make no sense together, before anything is loaded."""
+    if box and (more := [path for path in photos if _is_box(path)]):
+        raise ValueError(f"'{more[0]}' is a box, not a photograph: give each box its own --box")
     if box and len(photos) > 1:
         raise ValueError(f"--box belongs to one photograph, {len(photos)} are given")
     if focal_length is not None and not 0 < focal_length < math.inf:
@@ -83,6 +87,14 @@ def _check(photos: Sequence[Path], box: Sequence[str], focal_length: float | Non
     stem, count = stems.most_common(1)[0]
     if count > 1:
         raise ValueError(f"{count} photographs are named '{stem}', their results would collide")
+
+
+def _is_box(path: Path) -> bool:
+    try:
+        parse_box(path.name)
+    except ValueError:
+        return False
+    return True
 
 
 def _describe(hands: PhotoHands) -> str:
@@ -99,10 +111,5 @@ def _png(image: Image) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file wholly or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -25,9 +25,9 @@ from fourdhands.data.schema import (
     decode_clip,
     encode_clip,
 )
+from fourdhands.files import SUFFIX, replacing
 
 _END_OF_ARCHIVE: Final = bytes(1024)
-_TEMPORARY: Final = ".partial"
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,8 @@ class SetSummary:
 
     def save(self, path: Path) -> None:
         """Write as JSON, at once."""
-        temporary = path.with_name(f"{path.name}{_TEMPORARY}")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(temporary, path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @staticmethod
     def load(path: Path) -> "SetSummary":
@@ -130,7 +129,7 @@ class ShardWriter:
                 f"{shards[0]} is there but {self.summary_path.name} is not, so nobody knows "
                 "how it was made; delete the shards or choose another folder"
             )
-        for leftover in self.folder.glob(f"{self.name}-*{_TEMPORARY}*"):
+        for leftover in self.folder.glob(f".{self.name}-*{SUFFIX}"):
             leftover.unlink()
 
     def pending(self) -> list[int]:
@@ -146,13 +145,8 @@ class ShardWriter:
         path = self.path(index)
         if path.exists():
             return
-        temporary = path.with_name(f"{path.name}{_TEMPORARY}{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                _write_tar(file, clips, path.name)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            _write_tar(file, clips, path.name)
 
     def finish(self, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> SetSummary:
         """Read every shard once and write the finished summary.

@@ -17,16 +17,17 @@ from fourdhands.evaluation.runner import Sample, Scores
 from fourdhands.geometry.camera import crop_intrinsics
 from fourdhands.geometry.crop import crop_affine
 from fourdhands.hands.mano import HandModel
-from fourdhands.rendering.overlay import PAPER, draw_hands, grid, side_view
+from fourdhands.rendering.overlay import PAPER, draw_hands, grid, side_extent, side_view
 from fourdhands.skeleton import NUM_SIDES, Side
 from fourdhands.structures import ClipBatch, HandGeometry, Predictions, left_from_right_root
 
 Image = NDArray[np.uint8]
 
 CELL_HEIGHT = 192
+ABSENT_INK = (150, 150, 150)
 CAPTIONS = (
-    *("right", "predicted", "true"),
-    *("left", "predicted", "true"),
+    *("right hand", "predicted", "true"),
+    *("left hand", "predicted", "true"),
     *("side, predicted", "side, true"),
 )
 """Of the cells of one frame (see `draw_frame`)."""
@@ -46,6 +47,14 @@ class Choice:
     sample: Sample
     rank: str
     error: float
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return (
+            f"{self.rank}: {self.error:.0f} mm, "
+            f"clip {self.sample.clip}, frame {self.sample.frame_id}"
+        )
 
 
 def choose(scores: Scores, each: int) -> tuple[Choice, ...]:
@@ -105,11 +114,17 @@ def draw_choices(
             rows[sample] = draw_frame(moved, predictions, hand_model, clip, frame)
         if len(rows) == len(wanted):
             break
-    cells, captions = [], []
-    for choice in choices:
-        cells += rows[choice.sample]
-        captions += [f"{choice.rank} {choice.error:.0f} mm, {CAPTIONS[0]}", *CAPTIONS[1:]]
-    return grid(cells, COLUMNS, captions)
+    return draw_rows([(choice.title, rows[choice.sample]) for choice in choices])
+
+
+def draw_rows(rows: Sequence[tuple[str, list[Image]]]) -> Image:
+    """Lay out frames, a row each.
+
+    Args:
+        rows: title and cells (see `draw_frame`).
+    """
+    cells = [cell for _, row in rows for cell in row]
+    return grid(cells, COLUMNS, CAPTIONS * len(rows), [title for title, _ in rows])
 
 
 def draw_frame(
@@ -117,7 +132,7 @@ def draw_frame(
 ) -> list[Image]:
     """The cells of one frame: `COLUMNS` pictures of one height.
 
-    In the side views the predicted left hand stands where `upsilon` puts it.
+    In the side views the predicted left hand stands where `upsilon` puts it; both have one scale.
 
     Args:
         batch: with labels.
@@ -137,7 +152,7 @@ def draw_frame(
     cells = []
     for side in Side:
         if not visible[side]:
-            cells += [_paper(batch)] * 3
+            cells += [_absent(batch, side), _paper(batch), _paper(batch)]
             continue
         crop, intrinsics = _upright_crop(batch, clip, frame, side)
         one = np.arange(NUM_SIDES) == side
@@ -145,10 +160,12 @@ def draw_frame(
         for geometry, drawn in ((predicted, one), (true, one & labelled)):
             vertices = geometry.vertices[0, 0].cpu().numpy()
             cells.append(draw_hands(crop, vertices, drawn, intrinsics, faces=faces))
-    for geometry, drawn in ((together, visible), (true, labelled)):
-        vertices = geometry.vertices[0, 0].cpu().numpy()
-        cells.append(side_view(vertices, drawn, CELL_HEIGHT, faces=faces))
-    return cells
+    views = [
+        (geometry.vertices[0, 0].cpu().numpy(), drawn)
+        for geometry, drawn in ((together, visible), (true, labelled))
+    ]
+    extent = max(side_extent(*view) for view in views)
+    return [*cells, *(side_view(*view, CELL_HEIGHT, faces=faces, extent=extent) for view in views)]
 
 
 def _upright_crop(
@@ -172,6 +189,13 @@ def _cell_size(batch: ClipBatch) -> tuple[int, int]:
 
 def _paper(batch: ClipBatch) -> Image:
     return np.full((*_cell_size(batch), 3), PAPER, np.uint8)
+
+
+def _absent(batch: ClipBatch, side: Side) -> Image:
+    paper, text = _paper(batch), f"no {side.name.lower()} hand"
+    where = (4, CELL_HEIGHT // 2)
+    cv2.putText(paper, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ABSENT_INK, 1, cv2.LINE_AA)
+    return paper
 
 
 def _placed_by_upsilon(geometry: HandGeometry, upsilon: torch.Tensor) -> HandGeometry:

@@ -3,9 +3,7 @@
 Figures of the model always stand beside those of the mean-pose predictor on the same data.
 """
 
-import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,12 @@ from fourdhands.evaluation.confidence import ConfidenceScores
 from fourdhands.evaluation.metrics import METRICS
 from fourdhands.evaluation.provenance import Provenance
 from fourdhands.evaluation.runner import RANKED_BY, Figure, Scores
+from fourdhands.files import replacing
 from fourdhands.skeleton import JOINT_NAMES
 
 FORMAT_VERSION = 1
+LEGEND_SHARE = 0.22
+"""Height that is free for the legend, as a share of what is drawn."""
 MODEL_COLOUR, MEAN_POSE_COLOUR = "#2f6fb5", "#b9b4ab"
 
 
@@ -55,8 +56,12 @@ class EvalReport:
             "format_version": FORMAT_VERSION,
             "provenance": asdict(self.provenance),
             "clips": self.model.num_clips,
-            "frames": len(self.model.samples),
-            "hands": len(self.model.hands),
+            "frames": self.model.num_frames,
+            "labelled": {
+                "clips": self.model.labelled_clips,
+                "frames": len(self.model.samples),
+                "hands": len(self.model.hands),
+            },
             "metrics": {
                 key: asdict(info)
                 | {name: asdict(values[key]) for name, values in figures.items()}
@@ -98,9 +103,10 @@ class EvalReport:
             for row in rows
         ]
         title = (
-            f"{self.provenance.checkpoint} on {self.provenance.data}: "
-            f"{self.model.num_clips:,} clips, {len(self.model.samples):,} frames, "
-            f"{len(self.model.hands):,} hands"
+            f"{self.provenance.checkpoint} on {self.provenance.data}\n"
+            f"{self.model.num_frames:,} frames in {self.model.num_clips:,} clips; "
+            f"{len(self.model.hands):,} hands are labelled, "
+            f"in {len(self.model.samples):,} of the frames and {self.model.labelled_clips:,} clips"
         )
         note = f"mean pose: from {self.provenance.mean_pose}"
         rule = "-" * len(lines[0])
@@ -110,7 +116,8 @@ class EvalReport:
     def save_json(self, path: Path) -> None:
         """Write `to_plain`, at once."""
         text = json.dumps(self.to_plain(), indent=2, allow_nan=False) + "\n"
-        _replace(path, text.encode())
+        with replacing(path) as partial:
+            partial.write_text(text)
 
     def save_plots(self, path: Path) -> None:
         """Draw hands' errors, the mean error of each joint and the confidence, as PNG."""
@@ -124,15 +131,15 @@ class EvalReport:
             self.confidence.draw(axes, "Hand or not")
         _draw_distribution(hands, self)
         _draw_joints(joints, self)
-        file = io.BytesIO()
-        plot.savefig(file, format="png")
-        _replace(path, file.getvalue())
+        with replacing(path) as partial:
+            plot.savefig(partial, format="png")
 
 
 def save_image(image: NDArray[np.uint8], path: Path) -> None:
     """Write an RGB image as PNG, whole or not at all."""
     encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-    _replace(path, encoded.tobytes())
+    with replacing(path) as partial:
+        partial.write_bytes(encoded.tobytes())
 
 
 def _number(figure: Figure) -> str:
@@ -158,12 +165,15 @@ def _draw_distribution(axes: Axes, report: EvalReport) -> None:
             edges,
             color=colour,
             alpha=0.75,
-            label=f"{label}, median {median:.1f} mm",
+            label=f"{label}, median {median:.1f} mm (dashed)",
         )
-        axes.axvline(median, color=colour, linestyle="--")
-    axes.set(xlabel="MPJPE of a hand (mm)", ylabel="hands", title="Distribution over hands")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+        axes.axvline(median, ymax=1 / (1 + LEGEND_SHARE), color=colour, linestyle="--")
+    axes.set(
+        xlabel="MPJPE of a hand (mm); the last bar holds whatever is beyond",
+        ylabel="hands",
+        title="Distribution over hands",
+    )
+    _finish(axes)
 
 
 def _draw_joints(axes: Axes, report: EvalReport) -> None:
@@ -172,7 +182,14 @@ def _draw_joints(axes: Axes, report: EvalReport) -> None:
         axes.bar(positions + offset, scores.joints, 0.4, color=colour, label=label)
     axes.set_xticks(positions, JOINT_NAMES, rotation=60, ha="right", fontsize=8)
     axes.set(ylabel="mean error (mm)", title="By joint, relative to the root")
-    axes.legend(frameon=False)
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    """Put the legend above everything drawn, the model first, as its bars are."""
+    axes.margins(y=LEGEND_SHARE)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="upper right", framealpha=1, edgecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -181,10 +198,3 @@ def _predictors(report: EvalReport) -> tuple[tuple[Scores, str, str], ...]:
         (report.mean_pose, "mean pose", MEAN_POSE_COLOUR),
         (report.model, "model", MODEL_COLOUR),
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

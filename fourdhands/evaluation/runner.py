@@ -68,6 +68,8 @@ class Scores:
         hands: (H,) mean error of each hand in each frame; mm.
         samples: frames with a labelled hand.
         sample_errors: (len(samples),) mean error of each; mm.
+        num_clips: of the data, with a labelled hand or without.
+        num_frames: of the data.
     """
 
     sequences: tuple[str, ...]
@@ -77,6 +79,8 @@ class Scores:
     hands: NDArray[np.float64]
     samples: tuple[Sample, ...]
     sample_errors: NDArray[np.float64]
+    num_clips: int
+    num_frames: int
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -84,7 +88,7 @@ class Scores:
         return _figures(self.totals.sum(0), self.counts.sum(0))
 
     @property
-    def num_clips(self) -> int:
+    def labelled_clips(self) -> int:
         """Clips with a labelled hand."""
         return len({sample.clip for sample in self.samples})
 
@@ -214,6 +218,8 @@ class _Tally:
             hands=torch.cat(self.hands).numpy(),
             samples=tuple(self.samples),
             sample_errors=torch.cat(self.sample_errors).numpy(),
+            num_clips=len(self.clips),
+            num_frames=len(frames.clip),
         )
 
 

@@ -3,7 +3,6 @@
 Everything that makes hands starts here: `load_assets` feeds `hands.mano.HandModel` and rendering.
 """
 
-import os
 import zipfile
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fourdhands.files import replacing
 from fourdhands.hands.inert_pickle import read_arrays
 from fourdhands.skeleton import (
     MANO_PARENTS,
@@ -100,13 +100,8 @@ def save_assets(assets: tuple[ManoAssets, ManoAssets], folder: Path) -> None:
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write an npz file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def import_official(folder: Path, out: Path) -> tuple[ManoAssets, ManoAssets]:

@@ -77,6 +77,7 @@ def side_view(
     present: ArrayLike,
     size: int,
     faces: ArrayLike | None = None,
+    extent: float | None = None,
 ) -> Bytes:
     """The same hands seen from the right side on white paper; depth grows from left to right.
 
@@ -85,6 +86,8 @@ def side_view(
         present: (S,) which hands to draw.
         size: Side of the square picture in pixels.
         faces: As in `draw_hands`.
+        extent: Metres that fill the picture, for views of one scale; as much as these hands need
+            if None (see `side_extent`).
     """
     paper = np.full((size, size, 3), PAPER, np.uint8)
     hands = _checked("vertices", vertices, (NUM_SIDES, NUM_VERTICES, 3))
@@ -92,13 +95,20 @@ def side_view(
     if not len(shown):
         return paper
     low, high = shown.min(axis=(0, 1)), shown.max(axis=(0, 1))
-    extent = max(float((high - low)[1:].max()), 1e-3)
+    extent = side_extent(vertices, present) if extent is None else extent
     lens = 6.0  # distance over extent: long, so that sizes hardly depend on x
     distance = lens * extent + float((high - low)[0]) / 2
     turned = (hands - (low + high) / 2) @ SIDE_FROM_CAMERA.T + (0.0, 0.0, distance)
     focal, centre = 0.86 * size * lens, (size - 1) / 2
     K = np.array([[focal, 0.0, centre], [0.0, focal, centre], [0.0, 0.0, 1.0]])
     return draw_hands(paper, turned, present, K, opacity=1.0, faces=faces)
+
+
+def side_extent(vertices: ArrayLike, present: ArrayLike) -> float:
+    """Metres that a side view of hands has to show; arguments as those of `side_view`."""
+    hands = _checked("vertices", vertices, (NUM_SIDES, NUM_VERTICES, 3))
+    shown = hands[np.asarray(present, bool)].reshape(-1, 3)
+    return max(float(np.ptp(shown[:, 1:], axis=0).max()) if len(shown) else 0.0, 1e-3)
 
 
 def draw_skeleton(image: Bytes, joints_2d: ArrayLike, present: ArrayLike) -> Bytes:
@@ -134,37 +144,48 @@ def draw_skeleton(image: Bytes, joints_2d: ArrayLike, present: ArrayLike) -> Byt
     return drawn
 
 
-def grid(images: Sequence[Bytes], columns: int, captions: Sequence[str] | None = None) -> Bytes:
+def grid(
+    images: Sequence[Bytes],
+    columns: int,
+    captions: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
+) -> Bytes:
     """Lay pictures out on white paper, row by row, with a caption above each.
 
     Args:
-        images: (H_i, W_i, 3) uint8 RGB; every cell has the size of the largest.
+        images: (H_i, W_i, 3) uint8 RGB; cells are as wide as the widest, rows as high as needed.
         columns: Pictures in a row.
         captions: One ASCII line a picture; too long ones are drawn smaller.
+        titles: One ASCII line a row, above its captions.
     """
-    if not images or columns < 1 or (captions is not None and len(captions) != len(images)):
-        raise ValueError(
-            f"cannot lay out {len(images)} images in {columns} columns with "
-            f"{'no' if captions is None else len(captions)} captions"
-        )
-    height = max(image.shape[0] for image in images)
+    rows = -(-len(images) // max(columns, 1))
+    for name, lines, count in (("captions", captions, len(images)), ("titles", titles, rows)):
+        if not images or columns < 1 or (lines is not None and len(lines) != count):
+            raise ValueError(
+                f"cannot lay out {len(images)} images in {columns} columns with "
+                f"{'no' if lines is None else len(lines)} {name}"
+            )
     width = max(image.shape[1] for image in images)
     gap = max(2, width // 64)
-    strip = 0 if captions is None else int(np.clip(width // 11, 14, 40))
-    rows = -(-len(images) // columns)
-    columns = min(columns, len(images))
-    shape = (rows * (height + strip + gap) + gap, columns * (width + gap) + gap, 3)
-    sheet = np.full(shape, PAPER, np.uint8)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        top = gap + row * (height + strip + gap)
-        left = gap + column * (width + gap)
-        if captions is not None:
-            _write(sheet[top : top + strip, left : left + width], captions[index])
-        up = top + strip + (height - image.shape[0]) // 2
-        across = left + (width - image.shape[1]) // 2
-        sheet[up : up + image.shape[0], across : across + image.shape[1]] = image
-    return sheet
+    line = int(np.clip(width // 11, 14, 40))
+    strip = 0 if captions is None else line
+    head = 0 if titles is None else line + line // 3
+    across = min(columns, len(images)) * (width + gap) + gap
+    sheet = [np.full((gap, across, 3), PAPER, np.uint8)]
+    for row in range(rows):
+        cells = range(row * columns, min((row + 1) * columns, len(images)))
+        height = head + strip + max(images[cell].shape[0] for cell in cells)
+        band = np.full((height + gap, across, 3), PAPER, np.uint8)
+        if titles is not None:
+            _write(band[head - line : head, gap:], titles[row])
+        for column, cell in enumerate(cells):
+            left, image = gap + column * (width + gap), images[cell]
+            if captions is not None:
+                _write(band[head : head + strip, left : left + width], captions[cell])
+            down = head + strip
+            band[down : down + image.shape[0], left : left + image.shape[1]] = image
+        sheet.append(band)
+    return np.concatenate(sheet)
 
 
 def _write(box: Bytes, text: str) -> None:
@@ -173,7 +194,7 @@ def _write(box: Bytes, text: str) -> None:
     font = cv2.FONT_HERSHEY_SIMPLEX
     scale = 0.62 * height / 22
     wide = cv2.getTextSize(text, font, scale, 1)[0][0]
-    scale *= min(1.0, (width - 2) / max(wide, 1))
+    scale *= min(1.0, (width - height // 2) / max(wide, 1))  # clear of the next cell's
     thickness = 1 if height < 28 else 2
     canvas = np.ascontiguousarray(box)
     cv2.putText(canvas, text, (1, round(0.72 * height)), font, scale, INK, thickness, cv2.LINE_AA)

@@ -60,20 +60,23 @@ def _write(
     cv2.putText(image, text, where, font, scale, (255, 255, 255), pen, cv2.LINE_AA)
 
 
-def draw_sheet(image: Image, photo: PhotoHands, crop_size: tuple[int, int]) -> Image:
+def draw_sheet(
+    image: Image, photo: PhotoHands, crop_size: tuple[int, int], found: str = "detected hands"
+) -> Image:
     """Detections, joints and meshes; below, a row for each pair: its crops and its side view.
 
     Args:
         image: (H, W, 3) the photograph.
         photo: its hands.
         crop_size: height, width of the network's crops.
+        found: what the boxes are.
     """
     skeletons = image
     for joints_2d, present in zip(photo.joints_2d, photo.present, strict=True):
         skeletons = draw_skeleton(skeletons, joints_2d, present)
     photographs = (draw_detections(image, photo), skeletons, draw_overlay(image, photo))
     cells = [_fit(picture) for picture in photographs]
-    captions = ["detected hands, regions cropped", "predicted joints", "predicted meshes"]
+    captions = [f"{found}, regions cropped", "predicted joints", "predicted meshes"]
     for g, present in enumerate(photo.present):
         cells += [_crop_cell(image, photo, g, side, crop_size) for side in Side]
         cells.append(side_view(photo.vertices[g], present, CELL, faces=photo.faces))

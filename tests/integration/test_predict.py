@@ -42,6 +42,14 @@ def test_writes_overlay_sheet_and_numbers(folder, capsys):
     assert "right 1.00 + left 1.00" in capsys.readouterr().out
 
 
+def test_boxes_may_begin_outside_and_photographs_may_follow(folder, capsys):
+    options = ["--checkpoint", str(folder / "net.ckpt"), "--out", str(folder / "out")]
+    boxes = ["--box", "-10,20,40,50,left", "--box", "60,20,40,50,right"]
+    assert main(["predict", *options, *boxes, str(folder / "photo.png")]) == 0
+    with np.load(folder / "out" / "photo.npz", allow_pickle=False) as file:
+        assert file["detected_bbox"][0, 1].tolist() == [9.5, 44.5, 40, 50]
+
+
 def test_bad_photographs_do_not_stop_the_others(folder, capsys, monkeypatch):
     class OneHand:
         def __call__(self, image):
@@ -67,6 +75,8 @@ def test_bad_photographs_do_not_stop_the_others(folder, capsys, monkeypatch):
     [
         (("photo.png",), ("--box", "1,2,3,right"), "box '1,2,3,right' is not x,y,w,h,side"),
         (("photo.png",), ("--box", "900,0,9,9,left"), "outside the image of 120 x 90 pixels"),
+        (("photo.png",), ("--box", "1,2,3,4,left", "-5,6,7,8,right"), "-5,6,7,8,right"),
+        (("5,6,7,8,right", "a.png"), ("--box", "1,2,3,4,left"), "give each box its own --box"),
         (("photo.png", "b.png"), ("--box", "1,2,3,4,left"), "--box belongs to one photograph"),
         (("photo.png", "sub/photo.jpg"), (), "2 photographs are named 'photo'"),
         (("photo.png",), ("--focal-length", "-1"), "it has to be positive"),

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,9 +98,12 @@ def reference(folder: Path, config: SynthesizeConfig) -> dict[str, bytes]:
     ):
         if split is None:
             continue
-        own = replace(scene, num_frames=split.num_frames, fps=split.fps)
         generator = ClipGenerator(
-            own, dataset=f"synthetic-{name}-{config.seed}", seed=(config.seed, number)
+            scene,
+            num_frames=split.num_frames,
+            fps=split.fps,
+            dataset=f"synthetic-{name}-{config.seed}",
+            seed=(config.seed, number),
         )
         count = -(-split.clips // config.shard_clips)
         writer = ShardWriter(folder, name, num_shards=count, recipe={})
@@ -117,7 +119,11 @@ def reference(folder: Path, config: SynthesizeConfig) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("--scene.image_siz", "[96, 72]", "image_siz"),
+        ("--scene.image_siz", "[96, 72]", "did you mean '--scene.image_size'?"),
+        ("--scene.num_frames", "3", "did you mean '--splits.train.num_frames' or"),
+        ("--splits.val.clps", "3", "did you mean '--splits.val.clips'?"),
+        ("--splits.val.clips", "0", "clips is 0: a split needs at least 1"),
+        ("--seed", "-1", "seed is -1"),
         ("--scene.background.folder", "/nowhere/at/all", "/nowhere/at/all"),
         ("--scene.mano", "/nowhere/at/all", "/nowhere/at/all"),
         ("--workers", "0", "workers"),

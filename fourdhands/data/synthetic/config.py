@@ -65,8 +65,6 @@ class SceneConfig:
 
     Attributes:
         image_size: Width, height in pixels.
-        num_frames: Frames a clip.
-        fps: Frames a second: a low rate makes the frames of a short clip differ.
         kinds: How often each kind of scene comes.
         hand_size: Smallest and largest length of an unforeshortened hand, share of image height.
         distance: Nearest and farthest hands, metres from the camera.
@@ -85,8 +83,6 @@ class SceneConfig:
     """
 
     image_size: tuple[int, int] = (320, 240)
-    num_frames: int = 8
-    fps: float = 10.0
     kinds: KindShares = field(default_factory=KindShares)
     hand_size: tuple[float, float] = (0.35, 0.85)
     distance: tuple[float, float] = (0.25, 1.0)
@@ -107,8 +103,6 @@ class SceneConfig:
         """Refuse sizes that cannot be rendered."""
         if min(self.image_size) < 32:
             raise ValueError(f"image_size is {self.image_size}: at least 32 x 32 is needed")
-        if self.num_frames < 1 or self.fps <= 0:
-            raise ValueError(f"num_frames {self.num_frames} and fps {self.fps} have to be positive")
         if self.subdivisions < 0 or self.supersampling < 1:
             raise ValueError(
                 f"subdivisions is {self.subdivisions}, supersampling {self.supersampling}: "

@@ -48,17 +48,25 @@ class ClipGenerator:
 
     Args:
         config: What the clips show.
+        num_frames: Frames a clip.
+        fps: Frames a second.
         dataset: Name that the clips carry.
         seed: Of the stream of clips, and of the textures and noise that its clips share.
     """
 
     def __init__(
-        self, config: SceneConfig, *, dataset: str = "synthetic", seed: int | Sequence[int] = 0
+        self,
+        config: SceneConfig,
+        *,
+        num_frames: int,
+        fps: float,
+        dataset: str = "synthetic",
+        seed: int | Sequence[int] = 0,
     ) -> None:
         self.config, self.dataset = config, dataset
         self._seed = tuple(np.atleast_1d(seed).tolist())
         self.model = HandModel(load_assets(config.mano))
-        self._stage = Stage(config, self.model)
+        self._stage = Stage(config, self.model, num_frames=num_frames, fps=fps)
         stock = np.random.default_rng((*self._seed, 0))
         self._backgrounds = Backgrounds(config.background, stock)
         self._effects = EffectsRack(stock)
@@ -133,7 +141,7 @@ class ClipGenerator:
             dataset=self.dataset,
             sequence=f"{index:08d}-{scene.kind}",
             camera="0",
-            fps=config.fps,
+            fps=self._stage.fps,
             frame_ids=tuple(range(count)),
             image_size=config.image_size,
             frames=tuple(shot.jpg for shot in shots),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fourdhands.data.schema import Clip, decode_clip
 from fourdhands.data.shards import frames_and_labels, read_samples
+from fourdhands.files import replacing
 from fourdhands.rendering.overlay import draw_skeleton, grid
 
 FRAMES_SHOWN = 3
@@ -28,7 +29,9 @@ def contact_sheet(shard: Path, clips: int = 12, columns: int = 2) -> NDArray[np.
 def write_contact_sheet(shard: Path, path: Path) -> None:
     """Write the contact sheet of a shard as PNG."""
     sheet = contact_sheet(shard)
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+    encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+    with replacing(path) as partial:
+        partial.write_bytes(encoded.tobytes())
 
 
 def _annotated(clip: Clip) -> list[NDArray[np.uint8]]:

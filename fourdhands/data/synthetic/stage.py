@@ -62,10 +62,15 @@ class Stage:
     Args:
         config: What the scenes show.
         model: The hands.
+        num_frames: Frames a scene.
+        fps: Frames a second.
     """
 
-    def __init__(self, config: SceneConfig, model: HandModel) -> None:
-        self.config = config
+    def __init__(
+        self, config: SceneConfig, model: HandModel, *, num_frames: int, fps: float
+    ) -> None:
+        self.config, self.fps = config, fps
+        self._times = np.arange(num_frames) / fps
         self._model = model
         self._axes = [JointAxes.from_assets(assets) for assets in model.assets]
         self._pierces = [PiercingTest(assets) for assets in model.assets]
@@ -73,7 +78,7 @@ class Stage:
 
     def scene(self, rng: np.random.Generator) -> Scene:
         """Draw the scene of one clip."""
-        times = np.arange(self.config.num_frames) / self.config.fps
+        times = self._times
         kind = self.config.kinds.draw(rng)
         present = np.ones(NUM_SIDES, bool)
         if kind == "single":
@@ -84,7 +89,7 @@ class Stage:
         vertices = np.stack([hand.vertices for hand in fingers], axis=1)
         timeline = Timeline.sample(rng, times, HAND_INTERVAL)
         arms = _draw_arms(rng)
-        placement = self._placer.place(rng, kind, vertices, arms, timeline, self.config.fps)
+        placement = self._placer.place(rng, kind, vertices, arms, timeline, self.fps)
         points = vertices @ placement.rotation.swapaxes(-1, -2)
         points = (points + placement.wrist[:, :, None])[:, present]
         centre = points.mean(axis=(0, 1, 2))

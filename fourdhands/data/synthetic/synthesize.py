@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -43,17 +43,19 @@ class SplitConfig:
     Attributes:
         clips: How many.
         num_frames: Frames a clip.
-        fps: Frames a second.
+        fps: Frames a second: a low rate makes the frames of a short clip differ.
     """
 
     clips: int
-    num_frames: int
-    fps: float
+    num_frames: int = 8
+    fps: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse an empty split."""
         if self.clips < 1:
             raise ValueError(f"clips is {self.clips}: a split needs at least 1; null leaves it out")
+        if self.num_frames < 1 or self.fps <= 0:
+            raise ValueError(f"num_frames {self.num_frames} and fps {self.fps} have to be positive")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class SplitsConfig:
         test: For the final figures.
     """
 
-    train: SplitConfig | None = field(default_factory=lambda: SplitConfig(2000, 8, 10.0))
-    val: SplitConfig | None = field(default_factory=lambda: SplitConfig(40, 8, 10.0))
-    test: SplitConfig | None = field(default_factory=lambda: SplitConfig(60, 8, 10.0))
+    train: SplitConfig | None = field(default_factory=lambda: SplitConfig(2000))
+    val: SplitConfig | None = field(default_factory=lambda: SplitConfig(40))
+    test: SplitConfig | None = field(default_factory=lambda: SplitConfig(60))
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class SynthesizeConfig:
     """A rendered data set.
 
     Attributes:
-        scene: What the clips show; the splits set frames and rate.
-        splits: How many clips.
+        scene: What the clips show.
+        splits: How many clips, and how long.
         shard_clips: Clips in one shard.
         seed: Another seed makes another data set.
     """
@@ -104,26 +106,28 @@ class _Split:
     name: str
     number: int
     scene: SceneConfig
-    clips: int
+    size: SplitConfig
     shard_clips: int
     seed: int
 
     def writer(self, folder: Path) -> ShardWriter:
+        # frames and rate stand among the scene's fields, where finished sets have them
+        scene = asdict(self.scene) | {"num_frames": self.size.num_frames, "fps": self.size.fps}
         recipe = {
             "generator": "fourdhands.data.synthetic",
             "generator_version": GENERATOR_VERSION,
             "seed": self.seed,
-            "clips": self.clips,
+            "clips": self.size.clips,
             "shard_clips": self.shard_clips,
-            "scene": json.loads(json.dumps(asdict(self.scene), default=str)),
+            "scene": json.loads(json.dumps(scene, default=str)),
         }
         return ShardWriter(
-            folder, self.name, num_shards=-(-self.clips // self.shard_clips), recipe=recipe
+            folder, self.name, num_shards=-(-self.size.clips // self.shard_clips), recipe=recipe
         )
 
     def indices(self, shard: int) -> range:
         start = shard * self.shard_clips
-        return range(start, min(start + self.shard_clips, self.clips))
+        return range(start, min(start + self.shard_clips, self.size.clips))
 
 
 def synthesize_splits(config: SynthesizeConfig, folder: Path, workers: int) -> list[SetSummary]:
@@ -157,7 +161,7 @@ def synthesize_splits(config: SynthesizeConfig, folder: Path, workers: int) -> l
         for split, writer in zip(splits, writers, strict=True)
         for shard in writer.pending()
     ]
-    total = sum(len(split.indices(shard)) * split.scene.num_frames for split, shard in tasks)
+    total = sum(len(split.indices(shard)) * split.size.num_frames for split, shard in tasks)
     if tasks:
         with tqdm(total=total, unit=" frames", desc="rendering", smoothing=0.05) as bar:
             _run(tasks, folder, min(workers, len(tasks)), bar)
@@ -169,10 +173,9 @@ def _splits(config: SynthesizeConfig) -> list[_Split]:
     for number, split_field in enumerate(fields(config.splits)):
         split: SplitConfig | None = getattr(config.splits, split_field.name)
         if split is not None:
-            scene = replace(config.scene, num_frames=split.num_frames, fps=split.fps)
             splits.append(
                 _Split(
-                    split_field.name, number, scene, split.clips, config.shard_clips, config.seed
+                    split_field.name, number, config.scene, split, config.shard_clips, config.seed
                 )
             )
     return splits
@@ -242,7 +245,13 @@ def _follow_parent() -> None:
 def _generator(split: _Split) -> ClipGenerator:
     # clips of other splits and seeds are other clips, also where sets are evaluated together
     dataset = f"synthetic-{split.name}-{split.seed}"
-    return ClipGenerator(split.scene, dataset=dataset, seed=(split.seed, split.number))
+    return ClipGenerator(
+        split.scene,
+        num_frames=split.size.num_frames,
+        fps=split.size.fps,
+        dataset=dataset,
+        seed=(split.seed, split.number),
+    )
 
 
 def _render_shard(split: _Split, shard: int, folder: Path) -> None:
@@ -255,4 +264,4 @@ def _clips(split: _Split, shard: int) -> Iterator[Clip]:
         yield generator.clip(index)
         if _frames_done is not None:
             with _frames_done.get_lock():
-                _frames_done.value += split.scene.num_frames
+                _frames_done.value += split.size.num_frames

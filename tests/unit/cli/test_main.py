@@ -9,7 +9,7 @@ import pytest
 
 import eval as evaluation
 import train
-from fourdhands.cli.main import COMMANDS, Command, one_line, run
+from fourdhands.cli.main import COMMANDS, Command, main, one_line, run
 
 STATE: dict[str, object] = {}
 
@@ -91,6 +91,22 @@ def test_our_own_faults_and_wanted_tracebacks_come_through(monkeypatch):
     monkeypatch.setenv("FOURDHANDS_TRACEBACK", "1")
     with pytest.raises(ValueError, match=r"data.x is 3"):
         run("test", HERE, ["group", "fail", "value"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["hands", "show", "--seed", "-1"], "--seed -1: it may not be negative"),
+        (["hands", "show", "--out", "hands.jpg"], "give a name that ends in .png"),
+        (["hands", "build", "--poses", "1"], "the bank needs at least 64"),
+        (["predict", "--sed", "3"], "unknown option --sed"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(capsys, args, message):
+    assert main(args) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
 
 
 @pytest.mark.parametrize("args", [[], ["forget"], ["group"], ["group", "fial"]])

@@ -52,7 +52,7 @@ def test_interrupted_set_is_continued(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         first.write(1, failing())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set-000000.tar", "set.json"]
-    (tmp_path / "set-000001.tar.partial123").write_bytes(b"left by a killed process")
+    (tmp_path / ".set-000001.tar.123.partial").write_bytes(b"left by a killed process")
 
     second = writer(tmp_path, seed=1)
     second.start()
@@ -63,7 +63,7 @@ def test_interrupted_set_is_continued(tmp_path: Path) -> None:
     second.write(1, clips(1))
     second.write(2, clips(2))
     assert second.finish() == second.finish()
-    assert not list(tmp_path.glob("*.partial*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_other_recipe_is_refused(tmp_path: Path) -> None:

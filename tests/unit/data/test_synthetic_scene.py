@@ -27,9 +27,7 @@ from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import FINGERTIPS
 from fourdhands.structures import HandState
 
-CONFIG = SceneConfig(
-    image_size=(160, 120), num_frames=2, fps=6.0, background=BackgroundConfig(textures=10)
-)
+CONFIG = SceneConfig(image_size=(160, 120), background=BackgroundConfig(textures=10))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,9 +38,13 @@ def one_thread() -> object:
     torch.set_num_threads(threads)
 
 
+def short_clips(seed: int) -> ClipGenerator:
+    return ClipGenerator(CONFIG, num_frames=2, fps=6.0, seed=seed)
+
+
 @pytest.fixture(scope="module")
 def clips() -> list[Clip]:
-    generator = ClipGenerator(CONFIG, seed=3)
+    generator = short_clips(seed=3)
     return [generator.clip(index) for index in range(12)]
 
 
@@ -53,13 +55,13 @@ def decoded(images: tuple[bytes, ...]) -> np.ndarray:
 
 
 def test_a_clip_depends_on_seed_and_index_alone(clips: list[Clip]) -> None:
-    other = ClipGenerator(CONFIG, seed=3)
+    other = short_clips(seed=3)
     for index in (7, 2):  # another order, another process state
         again = other.clip(index)
         assert again.frames == clips[index].frames
         assert again.masks == clips[index].masks
         assert again.joints.tobytes() == clips[index].joints.tobytes()
-    assert ClipGenerator(CONFIG, seed=4).clip(2).frames != clips[2].frames
+    assert short_clips(seed=4).clip(2).frames != clips[2].frames
 
 
 def test_joints_are_those_of_the_stored_parameters(clips: list[Clip]) -> None:
@@ -107,9 +109,9 @@ def test_boxes_are_tight_around_what_the_mask_shows(clips: list[Clip]) -> None:
 
 
 def test_hands_neither_pierce_themselves_nor_each_other_and_do_touch() -> None:
-    config = SceneConfig(num_frames=4, fps=10.0, kinds=KindShares(0, 0, 1, 0))
+    config = SceneConfig(kinds=KindShares(0, 0, 1, 0))
     model = HandModel.open()
-    stage = Stage(config, model)
+    stage = Stage(config, model, num_frames=4, fps=10.0)
     faces = model.closed_faces.numpy().astype(np.int32)
     touching, deepest, pierced = [], [], []
     for seed in range(8):
@@ -125,7 +127,7 @@ def test_hands_neither_pierce_themselves_nor_each_other_and_do_touch() -> None:
 
 
 def test_hands_are_seen_from_all_sides() -> None:
-    stage = Stage(SceneConfig(num_frames=1), HandModel.open())
+    stage = Stage(SceneConfig(), HandModel.open(), num_frames=1, fps=10.0)
     scenes = [stage.scene(np.random.default_rng((1, k))) for k in range(150)]
     turns = np.concatenate([scene.orientation[0, scene.present] for scene in scenes])
     assert np.abs(turns.mean(axis=0)).max() < 0.15

@@ -111,11 +111,14 @@ def test_sequences_joints_and_hands_add_up_to_the_whole(scores: dict[str, Scores
 
 def test_the_table_puts_the_mean_pose_beside_the_model(report: EvalReport) -> None:
     lines = report.table().splitlines()
-    assert lines[0] == "last.ckpt on test: 6 clips, 18 frames, 36 hands"
+    assert lines[0] == "last.ckpt on test"
+    assert (
+        lines[1] == "18 frames in 6 clips; 36 hands are labelled, in 18 of the frames and 6 clips"
+    )
     mpjpe = next(line for line in lines if line.startswith("MPJPE")).split()
     assert mpjpe[1] == "mm"
     assert float(mpjpe[2]) / float(mpjpe[3]) == pytest.approx(float(mpjpe[4]), abs=2e-3)
-    assert [len(line) for line in lines[2:-1]] == [len(lines[2])] * (len(METRICS) + 3)
+    assert [len(line) for line in lines[3:-1]] == [len(lines[3])] * (len(METRICS) + 3)
 
 
 def test_json_says_what_was_measured(report: EvalReport, tmp_path: Path) -> None:
@@ -133,6 +136,17 @@ def test_unmeasured_figures_are_null(report: EvalReport, hand_model: HandModel) 
     scores = evaluate({"model": nearly_right}, sparse, hand_model)["model"]
     plain = replace(report, model=scores).to_plain()["metrics"]["acceleration_error_m_per_s2"]
     assert (plain["model"], plain["ratio"]) == ({"value": None, "count": 0}, None)
+
+
+def test_frames_without_a_labelled_hand_are_told(report: EvalReport, hand_model: HandModel) -> None:
+    data = batches(hand_model)
+    hidden = data[0].hand_present.clone()
+    hidden[0], hidden[1, 0] = False, False  # all of one clip, and a frame of another
+    data[0] = replace(data[0], hand_present=hidden)
+    scores = evaluate({"model": nearly_right}, data, hand_model)["model"]
+    plain = replace(report, model=scores).to_plain()
+    assert (plain["clips"], plain["frames"]) == (6, 18)
+    assert plain["labelled"] == {"clips": 5, "frames": 14, "hands": 28}
 
 
 def test_pictures_show_the_extremes(

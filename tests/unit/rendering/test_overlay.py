@@ -5,7 +5,14 @@ import pytest
 from numpy.typing import NDArray
 
 from fourdhands.hands.assets import load_assets
-from fourdhands.rendering.overlay import SIDE_COLOURS, draw_hands, draw_skeleton, grid, side_view
+from fourdhands.rendering.overlay import (
+    SIDE_COLOURS,
+    draw_hands,
+    draw_skeleton,
+    grid,
+    side_extent,
+    side_view,
+)
 from fourdhands.skeleton import NUM_JOINTS, Side
 
 FACING = np.array([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -98,6 +105,17 @@ def test_side_view_shows_depth_from_left_to_right(vertices: NDArray[np.float64])
     assert drawn.shape == (200, 200, 3)
 
 
+def test_side_views_can_share_a_scale(vertices: NDArray[np.float64]) -> None:
+    small = vertices - vertices.mean(axis=(0, 1))
+    large = 2 * small
+    extent = max(side_extent(hands, [True, True]) for hands in (small, large))
+    heights = []
+    for hands in (small, large):
+        drawn = side_view(hands, [True, True], 200, extent=extent).astype(int)
+        heights.append(np.ptp(np.argwhere(np.ptp(drawn, axis=-1) > 30)[:, 0]))
+    assert heights[1] == pytest.approx(2 * heights[0], abs=5)
+
+
 def test_skeletons_pass_through_their_joints() -> None:
     joints = np.random.default_rng(1).uniform(20, 180, (2, NUM_JOINTS, 2))
     drawn = draw_skeleton(paper(200, 200), joints, [True, False])
@@ -118,6 +136,10 @@ def test_grids_keep_every_picture_whole() -> None:
     assert (windows == images[4]).all(axis=(1, 2, 3)).sum() == 1
     with pytest.raises(ValueError, match="5 images"):
         grid(images, 3, ["too", "few"])
+    titled = grid(images, 3, [f"picture {k}" for k in range(5)], ["first row", "second row"])
+    assert titled.shape[0] > sheet.shape[0] and titled.shape[1] == sheet.shape[1]
+    with pytest.raises(ValueError, match="1 titles"):
+        grid(images, 3, titles=["one"])
 
 
 def test_bad_input_is_named(vertices: NDArray[np.float64]) -> None:

@@ -22,6 +22,10 @@ class Temporal:
     depth: int = 2
     gap: int = 5
 
+    def __post_init__(self) -> None:
+        if self.depth < 0:
+            raise ValueError(f"depth is {self.depth}, it may not be negative")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -46,6 +50,7 @@ class Run:
         network: the network.
         precision: number format.
         rate: step size.
+        minutes: limit.
         folder: results.
         parts: several.
     """
@@ -53,6 +58,7 @@ class Run:
     network: Network = field(default_factory=Network)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     rate: float = 1e-3
+    minutes: float | None = None
     folder: Path | None = None
     parts: tuple[Temporal, ...] = ()
 
@@ -94,15 +100,23 @@ def test_a_group_may_be_another_file(write):
     ("text", "message"),
     [
         ("rte: 1", "x.yaml: unknown key 'rte', did you mean 'rate'?"),
-        ("qq: {}", "x.yaml: unknown key 'qq'; known are folder, network, parts, precision, rate"),
+        (
+            "qq: {}",
+            "x.yaml: unknown key 'qq'; known are folder, minutes, network, parts, precision, rate",
+        ),
         ("network: {temporl: {}}", "unknown key 'network.temporl', did you mean 'temporal'?"),
         ("network: {temporal: {dpth: 2}}", "unknown key 'network.temporal.dpth', did you mean"),
         ("parts: [{gap: 1}, {gapp: 1}]", "unknown key 'parts.gapp'"),
         ("network: 3", "'network' is a group of keys, not 3"),
         ("parts: [pathlib.Path]", "'parts' is a group of keys, not 'pathlib.Path'"),
         ("rate: fast", "rate: Expected a float. Got value: fast"),
-        ("precision: 8", "precision: Expected a typing.Literal"),
-        ("network: {temporal: {depth: x}}", "network.temporal.depth: Expected a int. Got value: x"),
+        ("precision: 8", "precision: Expected one of '32-true', 'bf16-mixed'"),
+        (
+            "network: {temporal: {depth: x}}",
+            "network.temporal.depth: Expected an int. Got value: x",
+        ),
+        ("minutes: long", "minutes: Expected a float or null. Got value: long"),
+        ("network: {temporal: {depth: -1}}", "depth is -1, it may not be negative"),
         ("network: {crop_size: [1]}", "network.crop_size: Expected a tuple"),
         ("a: [", "x.yaml: not valid yaml"),
         ("- 1", "x.yaml: expected keys and values"),
@@ -121,10 +135,26 @@ def test_bad_files_are_refused_in_one_line(write, text, message):
     [
         (["--network.crop_siz", "[1,2]"], "unknown option --network.crop_siz, did you mean"),
         (["--rat", "1"], "unknown option --rat, did you mean '--rate'?"),
-        (["--network.temporal.dept", "1"], "network.temporal: "),
+        (["--network.temporal.dept", "1"], "did you mean '--network.temporal.depth'?"),
+        (["--depth", "1"], "unknown option --depth, did you mean '--network.temporal.depth'?"),
+        (["--network.help"], "unknown option --network.help, did you mean '--help'?"),
+        (["--quite_other", "1"], "unknown option --quite_other; --help lists what there is"),
+        (["--network.temporal", "3"], "expected a yaml file or '{key: value}' or null, got '3'"),
+        (
+            ["--network.temporal", "{dept: 3}"],
+            "temporal: unknown key 'dept', did you mean 'depth'?",
+        ),
+        (["--network.temporal.depth", "-1"], "depth is -1, it may not be negative"),
+        (
+            ["--network.temporal.depth", "x"],
+            "network.temporal.depth: Expected an int. Got value: x",
+        ),
+        (["--network", "{temporal: {depth: x}}"], "network.temporal.depth: Expected an int."),
         (["--rate", "x"], "rate: Expected a float"),
-        (["stray"], "unrecognized arguments: stray"),
-        (["--config"], "expected"),
+        (["--minutes", "long"], "minutes: Expected a float or null. Got value: long"),
+        (["stray"], "unexpected 'stray'"),
+        (["-r"], "unknown option -r"),
+        (["--config"], "--config: the name of a file is missing"),
     ],
 )
 def test_bad_flags_are_refused_in_one_line(args, message):
@@ -139,6 +169,32 @@ def test_missing_files_are_named(write, tmp_path):
         config.load(Run, tmp_path / "nowhere.yaml")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         config.load(Run, write("network: nowhere.yaml"))
+    with pytest.raises(
+        FileNotFoundError, match=r"over\.yml: no such .* did you mean '.*over\.yaml'"
+    ):
+        config.load(Run, write("rate: 1", "over.yaml").with_suffix(".yml"))
+    with pytest.raises(FileNotFoundError, match=r"nor is there a folder '.*away' in "):
+        config.parse(Run, ["--network", str(tmp_path / "away" / "x.yaml")])
+
+
+def test_a_group_on_the_command_line_is_a_file_or_keys(write):
+    tiny = write("temporal: temporal.yaml\ncrop_size: [32, 24]", "model/tiny.yaml")
+    write("gap: 2", "model/temporal.yaml")
+    expected = Network((32, 24), Temporal(depth=4, gap=2))
+    assert config.parse(Run, ["--network", str(tiny)]).network == expected
+    assert (
+        config.parse(Run, ["--network={crop_size: [32, 24], temporal: {gap: 2}}"]).network
+        == expected
+    )
+    nothing = config.parse(Run, ["--network.temporal", "null"])
+    assert nothing.network.temporal is None
+    again = ["--network.temporal", "null", "--network.temporal.gap", "2"]
+    assert config.parse(Run, again).network.temporal == Temporal(gap=2)
+
+
+def test_free_options_are_taken_as_they_are():
+    run = config.parse(Run, ["--network.options.layers", "3", "--network.options", "{width: 1e-2}"])
+    assert run.network.options == {"width": 0.01}
 
 
 def test_round_trips(tmp_path):
@@ -195,12 +251,12 @@ def test_functions_get_typed_arguments(write):
     )  # fmt: skip
     pictures, run, _, boxes, loud = config.call(
         do,
-        ["a.png", "--boxes", "1,2", "3,4", "--loud", "--out=o", "--config", str(file)],
+        ["--boxes", "-1,2", "a.png", "--boxes=3,4", "--loud", "--out=o", "--config", str(file)],
     )
     assert (pictures, run, list(boxes), loud) == (
         [Path("a.png")],
         Run(rate=2),
-        ["1,2", "3,4"],
+        ["-1,2", "3,4"],
         True,
     )
 
@@ -216,6 +272,8 @@ def test_help_speaks_of_every_argument(capsys):
     text = capsys.readouterr().out
     for words in ("usage: test do", "Do something.", "what to look at", "noise", "--network.crop"):
         assert words in text
+    assert "layers. (type: int, default: 4)" in text.partition("--network.temporal.depth DEPTH")[2]
+    assert ".help" not in text
 
 
 @pytest.mark.parametrize(
