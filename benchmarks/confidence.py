@@ -26,6 +26,7 @@ from fourdhands.video.mediapipe_hands import MediaPipeDetector
 from fourdhands.video.pairing import HandPair, pair_hands
 from fourdhands.video.predict import make_batch, read_photo
 
+VIDEOS = {".mp4", ".mov", ".avi", ".mkv"}
 VIDEO_STRIDE = 10
 BOXES = 8
 """Boxes without a hand in each picture."""
@@ -37,7 +38,7 @@ def pictures(path: Path) -> Iterator[Image]:
     Raises:
         ValueError: it is neither.
     """
-    if path.suffix.lower() not in {".mp4", ".mov", ".avi", ".mkv"}:
+    if path.suffix.lower() not in VIDEOS:
         yield read_photo(path)
         return
     video, number = cv2.VideoCapture(str(path)), 0
@@ -78,16 +79,19 @@ def confidences(batch: ClipBatch, predictor: Predictor) -> np.ndarray:
     return np.asarray(values[batch.hand_visible])
 
 
-def score_pictures(path: Path, predictor: Predictor) -> ConfidenceScores:
-    """Hands that the detector finds against boxes away from them."""
+def score_pictures(paths: list[Path], predictor: Predictor) -> ConfidenceScores | None:
+    """Hands that the detector finds against boxes away from them; None if it finds none."""
     detector = MediaPipeDetector()
     hands, others = [], []
-    for image in tqdm(pictures(path), desc=path.name, unit=" pictures"):
-        if not (pairs := pair_hands(detector(image))):
-            continue
-        hands.append(confidences(make_batch(image, pairs, predictor.crop), predictor))
-        if elsewhere := without_hands(image, pairs, predictor):
-            others.append(confidences(make_batch(image, elsewhere, predictor.crop), predictor))
+    for path in paths:
+        for image in tqdm(pictures(path), desc=path.name, unit=" pictures"):
+            if not (pairs := pair_hands(detector(image))):
+                continue
+            hands.append(confidences(make_batch(image, pairs, predictor.crop), predictor))
+            if elsewhere := without_hands(image, pairs, predictor):
+                others.append(confidences(make_batch(image, elsewhere, predictor.crop), predictor))
+    if not hands or not others:
+        return None
     return ConfidenceScores(
         np.concatenate(hands), np.concatenate(others), predictor.confidence_threshold
     )
@@ -108,19 +112,11 @@ def main() -> None:
     rendered = score_confidence(predictor, loader.eval_dataloader("test", NEGATIVE_SHARE))
     assert rendered is not None
     scores = {"Rendered": rendered}
-    real = [score_pictures(path, predictor) for path in arguments.real]
-    for name, is_video in (("Photographs", False), ("Video", True)):
-        chosen = [
-            one
-            for path, one in zip(arguments.real, real, strict=True)
-            if (path.suffix == ".mp4") == is_video
-        ]
-        if chosen:
-            scores[name] = ConfidenceScores(
-                np.concatenate([one.hands for one in chosen]),
-                np.concatenate([one.others for one in chosen]),
-                predictor.confidence_threshold,
-            )
+    videos = [path for path in arguments.real if path.suffix.lower() in VIDEOS]
+    photos = [path for path in arguments.real if path not in videos]
+    for name, paths in (("Photographs", photos), ("Video", videos)):
+        if real := score_pictures(paths, predictor):
+            scores[name] = real
     figure, panels = plt.subplots(
         1, len(scores), figsize=(4.2 * len(scores), 3.2), layout="constrained", squeeze=False
     )
