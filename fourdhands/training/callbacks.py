@@ -1,7 +1,7 @@
 """What happens beside the training steps: guarding, stopping, saving, timing and drawing.
 
-The order counts (`runs.build_trainer`): the loss is checked and a stop is decided before anything
-is saved.
+The order counts (`runs.build_trainer`): the loss is checked, weights are averaged and a stop is
+decided before anything is saved.
 """
 
 import contextlib

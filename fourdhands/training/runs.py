@@ -25,6 +25,7 @@ from fourdhands.export.checkpoint import (
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.training.averaging import AVERAGE_KEY, WeightAverage
 from fourdhands.training.callbacks import (
     LAST,
     Checkpoints,
@@ -59,6 +60,8 @@ class TrainerConfig:
         strategy: Lightning's name of how devices share the work.
         gradient_clip: largest norm of the gradient, or None.
         accumulate: batches that make a step.
+        ema_decay: decay from step to step of an exponential moving average of the weights, which is
+            then what is validated and what checkpoints give; None for the weights themselves.
         log_every_steps: steps between two lines in the log.
         val_every_steps: steps between two validations; one more comes at the end.
         checkpoint_every_steps: steps between two `last.ckpt`, besides those before validations.
@@ -74,6 +77,7 @@ class TrainerConfig:
     strategy: str = "auto"
     gradient_clip: float | None = 1.0
     accumulate: int = 1
+    ema_decay: float | None = None
     log_every_steps: int = 50
     val_every_steps: int = 1000
     checkpoint_every_steps: int = 1000
@@ -89,6 +93,10 @@ class TrainerConfig:
                 raise ValueError(
                     f"trainer.{name} is {getattr(self, name)}, it has to be at least 1"
                 )
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(
+                f"trainer.ema_decay is {self.ema_decay}, it has to be above 0 and below 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,7 @@ def build_trainer(
     trainer = run.trainer
     callbacks = [
         FiniteLossGuard(trainer.log_every_steps),
+        *([] if trainer.ema_decay is None else [WeightAverage(trainer.ema_decay)]),
         stopper,
         Checkpoints(
             run.out,
@@ -261,13 +270,17 @@ def _check_start(run: ReconstructionRun) -> int:
     checkpoint, wanted = read_checkpoint(run.resume), config.to_dict(run)
     for part in ("network", "optimizer"):
         require_same(checkpoint, wanted, part, run.resume, may_change=MAY_CHANGE)
-    for part in ("loss", "data", "trainer"):
-        for phrase in differences(checkpoint, wanted, part, may_change=MAY_CHANGE):
-            print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
     if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
         raise ValueError(
             f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "
             "use it as initial_weights"
+        )
+    ema_decay, averaged = run.trainer.ema_decay, AVERAGE_KEY in checkpoint
+    if averaged != (ema_decay is not None):
+        raise ValueError(
+            f"{run.resume}: of a run with{'' if averaged else 'out'} an average of its weights, "
+            f"but trainer.ema_decay is {ema_decay} here; set it as it was there, or use the "
+            "checkpoint as initial_weights"
         )
     step: int = checkpoint["global_step"]
     if step >= run.trainer.max_steps:
@@ -275,6 +288,9 @@ def _check_start(run: ReconstructionRun) -> int:
             f"{run.resume}: this run has finished its {step} steps; raise trainer.max_steps "
             f"(now {run.trainer.max_steps}) to train on"
         )
+    for part in ("loss", "data", "trainer"):
+        for phrase in differences(checkpoint, wanted, part, may_change=MAY_CHANGE):
+            print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
     return step
 
 

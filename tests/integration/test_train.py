@@ -18,6 +18,7 @@ import train
 from fourdhands import config
 from fourdhands.cli.main import run as run_command
 from fourdhands.export.checkpoint import network_weights, read_checkpoint
+from fourdhands.export.predictor import load_predictor
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 from fourdhands.training import runs
 from fourdhands.training.callbacks import Stopper
@@ -128,6 +129,53 @@ def test_resume_is_exact(folder, finished, monkeypatch, num_workers, steps_per_e
     assert ends[0] == ends[1]
 
 
+def watch(monkeypatch: pytest.MonkeyPatch, hook: str) -> dict[int, dict[str, torch.Tensor]]:
+    """The network's state whenever a hook is called, by step."""
+    seen = {}
+    inner = getattr(runs.Reconstruction, hook)
+
+    def watched(self: Any, *rest: Any) -> Any:
+        seen[self.global_step] = {n: x.clone() for n, x in self.network.state_dict().items()}
+        return inner(self, *rest)
+
+    monkeypatch.setattr(runs.Reconstruction, hook, watched)
+    return seen
+
+
+def test_an_average_is_validated_kept_and_resumed(folder, finished, monkeypatch):
+    trainer = replace(finished.trainer, ema_decay=0.9)
+    straight = replace(finished, trainer=trainer, out=folder / "straight-average")
+    with monkeypatch.context() as patched:
+        trained, validated = watch(patched, "training_step"), watch(patched, "validation_step")
+        train_reconstruction(straight)
+    last, best = (read_checkpoint(straight.out / name) for name in ("last.ckpt", "best.ckpt"))
+    assert_same(network_weights(last), validated[20])
+    assert_same(network_weights(best), validated[best["global_step"]])
+    predictor = load_predictor(straight.out / "last.ckpt")
+    assert_same(dict(predictor.network.state_dict()), validated[20])
+
+    trained[20] = network_weights({"state_dict": last["current_model_state"]})
+    assert_same(trained[20], network_weights(read_checkpoint(finished.out / "last.ckpt")))
+    shares = 0.9 ** torch.arange(20.0).flip(0)
+    for name, average in validated[20].items():
+        weights = torch.stack([trained[step][name] for step in range(1, 21)])
+        if average.is_floating_point():
+            expected = torch.tensordot(shares / shares.sum(), weights, 1)
+            torch.testing.assert_close(average, expected, atol=1e-6, rtol=1e-5)
+        else:
+            assert torch.equal(average, weights[-1])
+
+    stopped = replace(straight, out=folder / "stopped-average")
+    with monkeypatch.context() as patched:
+        stop_at(patched, 10, signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            train_reconstruction(stopped)
+    train_reconstruction(replace(stopped, resume=stopped.out / "last.ckpt"))
+    resumed = read_checkpoint(stopped.out / "last.ckpt")
+    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states"):
+        assert_same(last[key], resumed[key])
+
+
 def test_dropped_paths_make_steps_random(finished):
     """Or the exact resume would not show that random draws are resumed."""
     network = TwoHandNetwork(finished.network).train()
@@ -227,6 +275,8 @@ def test_the_command_trains_and_ctrl_c_keeps_what_was_learnt(folder, finished):
         (["--resume", "{bad}"], "bad.yaml: not a readable checkpoint"),
         (["--resume", "{last}", "--network.spatial.dim", "32"], "network.spatial.dim is 16 there"),
         (["--resume", "{last}", "--optimizer.learning_rate", "1"], "learning_rate is 0.001 there"),
+        (["--resume", "{last}", "--trainer.ema_decay", "0.9"], "of a run without an average"),
+        (["--trainer.ema_decay", "1"], "trainer.ema_decay is 1.0, it has to be above 0"),
         (["--resume", "{last}"], "has finished its 20 steps; raise trainer.max_steps"),
         (["--resume", "{last}", "--initial_weights", "{last}"], "exclude each other"),
         (["--initial_weights", "{last}", "--network.spatial.dim", "32"], "weights are of another"),
