@@ -1,10 +1,13 @@
 """Rendered clips: pure functions of their seed, with pictures and labels that agree."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from fourdhands import config
 from fourdhands.data.schema import DEPTH_UNIT, Clip
 from fourdhands.data.synthetic.background import BackgroundConfig, Backgrounds, Room
 from fourdhands.data.synthetic.camera import (
@@ -21,12 +24,14 @@ from fourdhands.data.synthetic.effects import CameraEffects, EffectsConfig, Effe
 from fourdhands.data.synthetic.generate import ClipGenerator
 from fourdhands.data.synthetic.motion import Timeline
 from fourdhands.data.synthetic.stage import Stage
+from fourdhands.data.synthetic.synthesize import SynthesizeConfig
 from fourdhands.geometry.camera import project
 from fourdhands.hands.anatomy import self_intersections
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import FINGERTIPS
 from fourdhands.structures import HandState
 
+CONFIGS = Path(__file__).parents[3] / "configs" / "synthetic"
 CONFIG = SceneConfig(image_size=(160, 120), background=BackgroundConfig(textures=10))
 
 
@@ -132,6 +137,20 @@ def test_hands_are_seen_from_all_sides() -> None:
     turns = np.concatenate([scene.orientation[0, scene.present] for scene in scenes])
     assert np.abs(turns.mean(axis=0)).max() < 0.15
     assert np.abs((turns**2).mean(axis=0) - 1 / 3).max() < 0.1
+
+
+def test_wide_angle_scenes_show_hands_far_off_the_axis() -> None:
+    """Those of configs/synthetic/wide_angle.yaml, beside the default run's."""
+    angles = {}
+    for name in ("quickstart", "wide_angle"):
+        configured = config.load(SynthesizeConfig, CONFIGS / f"{name}.yaml").scene
+        stage = Stage(configured, HandModel.open(), num_frames=1, fps=10.0)
+        scenes = [stage.scene(np.random.default_rng((2, k))) for k in range(60)]
+        wrists = np.concatenate([scene.wrists[0, scene.present] for scene in scenes])
+        off_axis = np.hypot(wrists[:, 0], wrists[:, 1])
+        angles[name] = np.degrees(np.arctan2(off_axis, wrists[:, 2]))
+    assert np.median(angles["quickstart"]) < 25
+    assert np.median(angles["wide_angle"]) > 35
 
 
 def test_a_moving_camera_sees_a_still_room() -> None:
