@@ -169,8 +169,9 @@ def _build(
 ) -> tuple[Any, nn.Module, int]:
     """The image model, what turns its output into tokens, and their width."""
     if not timm.is_model(config.name):
-        close = get_close_matches(config.name, timm.list_models(), n=5)
-        raise ValueError(f"backbone.name {config.name!r}: unknown to timm; close: {close}")
+        close = " or ".join(get_close_matches(config.name, timm.list_models(), n=3))
+        meant = f", did you mean {close}?" if close else "; timm.list_models() lists what there is"
+        raise ValueError(f"backbone.name {config.name!r}: unknown to timm{meant}")
     if _is_plain_vit(config.name):
         return _build_vit(config, crop_size, grid)
     with torch.device("meta"):

@@ -1,6 +1,7 @@
 """What a training run is made of, and how it is put together, started and resumed."""
 
 import logging
+import os
 import sys
 import warnings
 from dataclasses import dataclass, field, replace
@@ -93,6 +94,8 @@ class TrainerConfig:
                 raise ValueError(
                     f"trainer.{name} is {getattr(self, name)}, it has to be at least 1"
                 )
+        if self.seed < 0:
+            raise ValueError(f"trainer.seed is {self.seed}, it may not be negative")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(
                 f"trainer.ema_decay is {self.ema_decay}, it has to be above 0 and below 1"
@@ -151,10 +154,20 @@ def train_reconstruction(run: ReconstructionRun) -> None:
         FileNotFoundError: a file is missing.
     """
     _quieten()
+    # whatever is missing is said before a large network is built and anything is written
     start_step = _check_start(run)
-    torch.manual_seed(run.trainer.seed)
     hand_assets = load_assets(run.mano)
+    data = ClipDataModule(
+        run.data,
+        run.network.crop_size,
+        hand_assets,
+        total_batches=run.trainer.max_steps * run.trainer.accumulate,
+    )
+    data.setup("fit")
     hand_model = HandModel(hand_assets)
+    stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
+    trainer = build_trainer(run, hand_model, stopper, start_step)
+    torch.manual_seed(run.trainer.seed)
     network = TwoHandNetwork(_network_to_build(run), hand_model.mean_pose)
     if run.initial_weights is not None:
         weights = read_checkpoint(run.initial_weights)
@@ -166,21 +179,21 @@ def train_reconstruction(run: ReconstructionRun) -> None:
         max_steps=run.trainer.max_steps,
         seed=run.trainer.seed,
     )
-    data = ClipDataModule(
-        run.data,
-        run.network.crop_size,
-        hand_assets,
-        total_batches=run.trainer.max_steps * run.trainer.accumulate,
-    )
-    data.setup("fit")  # whatever is missing is said before anything is written
-    stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
-    trainer = build_trainer(run, hand_model, stopper, start_step)
+    run.out.mkdir(parents=True, exist_ok=True)
     try:
         with stopper.listening():
             trainer.fit(module, datamodule=data, ckpt_path=run.resume, weights_only=True)
     except SystemExit:
-        print(f"stopped; go on with --resume {run.out / LAST}", file=sys.stderr)
+        print(_how_to_go_on(run), file=sys.stderr)
         raise
+
+
+def _how_to_go_on(run: ReconstructionRun) -> str:
+    """What to tell whoever has stopped a run."""
+    saved = run.out / LAST if (run.out / LAST).exists() else run.resume
+    if saved is None:
+        return "stopped before the first checkpoint: nothing is saved, start again"
+    return f"stopped; go on with --resume {saved}"
 
 
 def build_trainer(
@@ -251,7 +264,8 @@ def _network_to_build(run: ReconstructionRun) -> NetworkConfig:
 
 def _build_logger(run: ReconstructionRun, start_step: int) -> Logger:
     if run.logger == "wandb":
-        return WandbLogger(name=run.out.name, save_dir=run.out, project="fourdhands")
+        # no run of wandb's is resumed: a resumed run logs into one of its own, as below
+        return WandbLogger(name=run.out.name, save_dir=run.out, project="fourdhands", resume=None)
     # a resumed run logs into a folder of its own: CSVLogger would start the same file anew
     place: dict[str, Any] = {"name": "log", "version": f"from-{start_step:06d}"}
     if run.logger == "tensorboard":
@@ -265,6 +279,9 @@ def _check_start(run: ReconstructionRun) -> int:
     Returns:
         The step that the run starts from.
     """
+    _check_folder(run.out)
+    if run.initial_weights is not None:
+        read_checkpoint(run.initial_weights, mmap=True)
     if run.resume is None:
         if (run.out / LAST).exists():
             raise ValueError(
@@ -297,6 +314,14 @@ def _check_start(run: ReconstructionRun) -> int:
         for phrase in differences(checkpoint, wanted, part, may_change=MAY_CHANGE):
             print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
     return step
+
+
+def _check_folder(out: Path) -> None:
+    existing = next(folder for folder in (out, *out.parents) if folder.exists())
+    if not existing.is_dir():
+        raise ValueError(f"out: {existing} is a file; name a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"out: {existing} may not be written to; name another folder")
 
 
 def _quieten() -> None:

@@ -176,6 +176,28 @@ def test_an_average_is_validated_kept_and_resumed(folder, finished, monkeypatch)
         assert_same(last[key], resumed[key])
 
 
+def test_a_stop_before_anything_is_saved_says_so(folder, finished, monkeypatch, capsys):
+    trainer = replace(finished.trainer, accumulate=7)  # the first step takes 7 batches
+    run = replace(finished, trainer=trainer, out=folder / "stopped-at-once")
+    stop_at(monkeypatch, 0, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        train_reconstruction(run)
+    assert "stopped before the first checkpoint: nothing is saved" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_said_before_a_network_is_built(folder, finished, monkeypatch):
+    monkeypatch.setattr(runs, "TwoHandNetwork", lambda *_: pytest.fail("a network is built"))
+    for change, message in (
+        ({"data": replace(finished.data, val=())}, "data.val is empty"),
+        ({"mano": folder / "nowhere"}, "nowhere"),
+        ({"initial_weights": folder / "nowhere.ckpt"}, "no such checkpoint"),
+        ({"out": finished.out / "config.yaml" / "run"}, r"config\.yaml is a file; name a folder"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            train_reconstruction(replace(finished, **{"out": folder / "missing"} | change))
+    assert not (folder / "missing").exists()
+
+
 def test_dropped_paths_make_steps_random(finished):
     """Or the exact resume would not show that random draws are resumed."""
     network = TwoHandNetwork(finished.network).train()
@@ -288,6 +310,11 @@ def test_the_command_trains_and_ctrl_c_keeps_what_was_learnt(folder, finished):
         (["--optimizer.warmup_steps", "50"], "warmup_steps is 50"),
         (["--optimizer.learning_rate", "0"], "optimizer.learning_rate is 0.0, it has to be"),
         (["--trainer.accumulate", "2"], "steps_per_epoch is 7, not a multiple of"),
+        (["--trainer.seed", "-1"], "trainer.seed is -1, it may not be negative"),
+        (
+            ["--network.backbone.name", "qqqq"],
+            "backbone.name 'qqqq': unknown to timm; timm.list_models()",
+        ),
         (["--trainer.max_steps", "0"], "trainer.max_steps is 0, it has to be at least 1"),
         (["--trainer.accelerator", "gpu"], "trainer: "),
     ],
