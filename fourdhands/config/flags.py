@@ -64,7 +64,9 @@ def plain_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[s
             values = [value] if equals else list(takewhile(_is_value, rest))
             del rest[: 0 if equals else len(values)]
             plain += [option, *_bracketed(values, hint)]
-        elif group_in(hint) and (equals or any(map(_is_value, rest[:1]))):
+        elif hint and not equals and not any(map(_is_value, rest[:1])):
+            raise ValueError(f"{option}: its value is missing")
+        elif group_in(hint):
             plain += _of_group(option, hint, value if equals else rest.pop(0))
         else:
             plain.append(word)

@@ -152,6 +152,8 @@ def test_bad_files_are_refused_in_one_line(write, text, message):
         (["--network", "{temporal: {depth: x}}"], "network.temporal.depth: Expected an int."),
         (["--rate", "x"], "rate: Expected a float"),
         (["--minutes", "long"], "minutes: Expected a float or null. Got value: long"),
+        (["--network.temporal.depth"], "--network.temporal.depth: its value is missing"),
+        (["--folder", "--rate", "1"], "--folder: its value is missing"),
         (["stray"], "unexpected 'stray'"),
         (["-r"], "unknown option -r"),
         (["--config"], "--config: the name of a file is missing"),
