@@ -106,6 +106,27 @@ def test_weak_perspective_round_trip_and_meaning() -> None:
     )
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_full_camera_shows_a_hand_where_the_crop_camera_does(known: bool) -> None:
+    """Both sides, crops that are not square: within 1e-4 pixels of a 256 x 192 crop."""
+    generator = torch.Generator().manual_seed(0)
+    size = torch.tensor([640.0, 480.0], dtype=torch.double)
+    own = torch.tensor([[500.0, 0, 310], [0, 520, 250], [0, 0, 1]], dtype=torch.double)
+    intrinsics = (own if known else default_intrinsics(size)).expand(200, 2, 3, 3)
+    bbox = torch.rand(200, 2, 4, generator=generator).double() * 300 + 40
+    bbox[..., 2] = bbox[..., 3] * 0.75
+    camera = torch.rand(200, 2, 3, generator=generator).double() - 0.5
+    camera = camera * torch.tensor([4.0, 0.2, 0.2]) + torch.tensor([8.0, 0.0, 0.0])
+    unmirrored = camera.clone()
+    unmirrored[:, 1, 1] *= -1
+    transl = transl_from_weak_perspective(unmirrored, bbox, intrinsics)
+    pixels = project(transl[:, :, None], intrinsics)
+    shown = apply_affine(crop_from_image(bbox, (256, 192)), pixels)[:, :, 0]
+    middle = torch.tensor([191.0, 255.0]) / 2
+    expected = middle + 128 * camera[..., :1] * camera[..., 1:]
+    torch.testing.assert_close(shown, expected, atol=1e-4, rtol=0)
+
+
 def test_default_focal_length_is_the_diagonal() -> None:
     intrinsics = default_intrinsics(torch.tensor([640.0, 480.0]))
     expected = torch.tensor([[800.0, 0, 319.5], [0, 800.0, 239.5], [0, 0, 1]])
