@@ -1,14 +1,18 @@
-"""The smallest training run: a tiny network on a handful of random clips."""
+"""The smallest training run: a tiny network on a handful of random clips; and a way to stop it."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from fourdhands.data.datamodule import DataConfig
 from fourdhands.models.backbone import BackboneConfig
 from fourdhands.models.network import NetworkConfig
 from fourdhands.models.rat import RelationConfig
 from fourdhands.models.sir import SpatialConfig, TemporalConfig
+from fourdhands.training.callbacks import Stopper
 from fourdhands.training.optimizer import OptimizerConfig
 from fourdhands.training.runs import ReconstructionRun, TrainerConfig
 from tests.helpers.clips import random_clip, write_set
@@ -67,3 +71,15 @@ def tiny_run(folder: Path) -> ReconstructionRun:
         ),
         out=folder / "run",
     )
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Let this process get a signal at a step, as if from outside."""
+    decide = Stopper.on_train_batch_end
+
+    def signalled(self: Stopper, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), number)
+        decide(self, trainer, *rest)
+
+    monkeypatch.setattr(Stopper, "on_train_batch_end", signalled)

@@ -21,9 +21,8 @@ from fourdhands.export.checkpoint import network_weights, read_checkpoint
 from fourdhands.export.predictor import load_predictor
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 from fourdhands.training import runs
-from fourdhands.training.callbacks import Stopper
 from fourdhands.training.runs import ReconstructionRun, train_reconstruction
-from tests.helpers.runs import tiny_run
+from tests.helpers.runs import stop_at, tiny_run
 
 REPOSITORY = Path(train.__file__).parent
 
@@ -62,18 +61,6 @@ def logged(run: ReconstructionRun) -> list[dict[str, str]]:
     for path in sorted((run.out / "log").glob("*/metrics.csv")):
         rows += list(csv.DictReader(path.open()))
     return rows
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
-    """Let this process get a signal at a step, as if from outside."""
-    decide = Stopper.on_train_batch_end
-
-    def signalled(self: Stopper, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == step:
-            os.kill(os.getpid(), number)
-        decide(self, trainer, *rest)
-
-    monkeypatch.setattr(Stopper, "on_train_batch_end", signalled)
 
 
 def test_a_run_leaves_what_it_promises(finished):
