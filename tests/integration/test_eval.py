@@ -84,11 +84,15 @@ def test_a_checkpoint_is_scored(folder: Path, tmp_path: Path) -> None:
     assert "mm/frame^2" in done.stdout
     plain = json.loads((out / "metrics.json").read_text())
     assert plain["metrics"].keys() == METRICS.keys()
+    direct = plain["metrics"].pop("epe_2d_direct_px")  # this network has no 2D branch
+    assert (direct["model"], direct["ratio"]) == ({"value": None, "count": 0}, None)
     for figures in plain["metrics"].values():
         assert figures["model"]["value"] > 0
         assert figures["ratio"] == pytest.approx(
             figures["model"]["value"] / figures["mean_pose"]["value"]
         )
+    assert (plain["clips"], plain["frames"]) == (4, 16)
+    assert plain["labelled"] == {"clips": 4, "frames": 16, "hands": 32}
     # 4 clips of 4 frames, every frame once, though windows leave out every second frame
     assert plain["metrics"]["mpjpe_mm"]["model"]["count"] == 4 * 4 * 2 * 21
     assert plain["metrics"]["acceleration_error_m_per_s2"]["model"]["count"] == 4 * 2 * 2 * 21
