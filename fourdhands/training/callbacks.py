@@ -22,16 +22,14 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from fourdhands import config
-from fourdhands.evaluation.pictures import COLUMNS, draw_frame
+from fourdhands.evaluation.pictures import draw_frame, draw_rows
 from fourdhands.evaluation.report import save_image
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.hands.mano import HandModel
-from fourdhands.rendering.overlay import grid
 from fourdhands.structures import ClipBatch
 
 MPJPE = "val/mpjpe_mm"
 LAST, BEST = "last.ckpt", "best.ckpt"
-SIDE_VIEWS = ("side, predicted", "side, true")
 
 
 class FiniteLossGuard(pl.Callback):
@@ -320,11 +318,10 @@ class ValidationPictures(pl.Callback):
         rows, self.rows = self.rows, {}
         if not rows:
             return
-        columns = ("predicted", "true", "left hand", "predicted", "true", *SIDE_VIEWS)
-        captions = [caption for key in rows for caption in (key, *columns)]
-        sheet = grid([cell for row in rows.values() for cell in row], COLUMNS, captions)
         self.folder.mkdir(exist_ok=True)
-        save_image(sheet, self.folder / f"step-{trainer.global_step:06d}.png")
+        save_image(
+            draw_rows(list(rows.items())), self.folder / f"step-{trainer.global_step:06d}.png"
+        )
 
 
 class ProgressBar(TQDMProgressBar):
