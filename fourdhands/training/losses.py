@@ -59,7 +59,7 @@ class LossConfig:
             one; counts in batches that have some (see `data.negatives`).
         non_hand_confidence: 0, unrelated, or -1, opposite.
         uncertainty: names of the terms whose weight is divided by a learned variance,
-            exp(-s) L + s (homoscedastic uncertainty).
+            exp(-s) L + s (homoscedastic uncertainty); means nothing for a term of weight 0.
         alpha: largest squared distance of a close pair in square metres.
         middle_frame: weight of a clip's middle frame in every term; the other frames weigh 1.
     """
@@ -93,8 +93,6 @@ class LossConfig:
             if name not in TERMS:
                 known = ", ".join(TERMS)
                 raise ValueError(f"loss.uncertainty: no term {name!r}; there are {known}")
-            if not getattr(self, name):
-                raise ValueError(f"loss.uncertainty: {name} has weight 0; give it one")
         if not (self.middle_frame and self.joint_sigma):
             raise ValueError("loss.middle_frame and loss.joint_sigma have to be positive")
 
@@ -434,14 +432,15 @@ class ReconstructionLoss(nn.Module):
     """The objective of 4DHands and DaHyF for a batch of clips.
 
     Attributes:
-        log_variances: s of each term in `uncertainty`.
+        log_variances: s of each term in `uncertainty` that has a weight.
     """
 
     def __init__(self, config: LossConfig, hand_model: HandModel) -> None:
         super().__init__()
         self.config = config
         self.hand_model = hand_model
-        zeros = {name: nn.Parameter(torch.zeros(())) for name in config.uncertainty}
+        names = [name for name in config.uncertainty if getattr(config, name)]
+        zeros = {name: nn.Parameter(torch.zeros(())) for name in names}
         self.log_variances = nn.ParameterDict(zeros)
 
     def forward(self, predictions: Predictions, batch: ClipBatch) -> LossTerms:
