@@ -37,6 +37,7 @@ from fourdhands.data.shards import SetSummary
 from fourdhands.evaluation.metrics import METRICS
 from fourdhands.evaluation.runs import EvaluationConfig, evaluate_checkpoint
 from fourdhands.export.checkpoint import KEY, differences, read_checkpoint
+from fourdhands.files import replacing
 from fourdhands.training.callbacks import BEST, LAST
 from fourdhands.training.runs import ReconstructionRun, train_reconstruction
 
@@ -262,9 +263,8 @@ def require_same(stored: Mapping[str, Any], run: ReconstructionRun, where: Path)
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 # ---- tables --------------------------------------------------------------------------------------
