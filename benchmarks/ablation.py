@@ -36,7 +36,7 @@ from fourdhands.data.manifest import find_shards
 from fourdhands.data.shards import SetSummary
 from fourdhands.evaluation.metrics import METRICS
 from fourdhands.evaluation.runs import EvaluationConfig, evaluate_checkpoint
-from fourdhands.export.checkpoint import KEY, differences, read_checkpoint
+from fourdhands.export.checkpoint import differences, read_checkpoint
 from fourdhands.files import replacing
 from fourdhands.training.callbacks import BEST, LAST
 from fourdhands.training.runs import ReconstructionRun, train_reconstruction
@@ -254,10 +254,9 @@ def require_same(stored: Mapping[str, Any], run: ReconstructionRun, where: Path)
         ValueError: it is, with the first difference.
     """
     # what the configuration did not know when that was stored has its default
-    begun = config.from_dict(ReconstructionRun, stored, source=str(where))
-    checkpoint = {KEY: {"run": config.to_dict(begun)}}
+    begun = config.to_dict(config.from_dict(ReconstructionRun, stored, source=str(where)))
     for part in ("network", "data", "loss", "optimizer", "trainer"):
-        for phrase in differences(checkpoint, config.to_dict(run), part):
+        for phrase in differences(begun, config.to_dict(run), part):
             raise ValueError(f"{where}: of another run: {phrase}; choose another --out")
 
 

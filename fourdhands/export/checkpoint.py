@@ -100,21 +100,21 @@ def load_network_weights(
 
 
 def differences(
-    checkpoint: Mapping[str, Any],
+    begun: Mapping[str, Any],
     run: Mapping[str, Any],
     part: str,
     *,
     may_change: Collection[str] = (),
 ) -> list[str]:
-    """What a part of the configuration says otherwise than the checkpoint's run, a phrase each.
+    """What a part of the configuration says otherwise than that of an earlier run, a phrase each.
 
     Args:
-        checkpoint: as read.
-        run: the whole configuration that is wanted, as plain data.
+        begun: the whole configuration of the earlier run, as plain data.
+        run: the one that is wanted.
         part: the part of it to compare.
         may_change: keys that are not compared.
     """
-    stored = _flatten(checkpoint[KEY]["run"][part], part)
+    stored = _flatten(begun[part], part)
     wanted = _flatten(run[part], part)
     return [
         f"{key} is {stored.get(key, 'absent')!r} there and {wanted.get(key, 'absent')!r} here"
@@ -124,7 +124,7 @@ def differences(
 
 
 def require_same(
-    checkpoint: Mapping[str, Any],
+    begun: Mapping[str, Any],
     run: Mapping[str, Any],
     part: str,
     path: Path,
@@ -136,7 +136,7 @@ def require_same(
     Raises:
         ValueError: it differs, with the keys.
     """
-    if differing := differences(checkpoint, run, part, may_change=may_change):
+    if differing := differences(begun, run, part, may_change=may_change):
         raise ValueError(f"{path}: of a run with another {part}: {'; '.join(differing[:3])}")
 
 

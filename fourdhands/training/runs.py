@@ -17,6 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.export.checkpoint import (
+    KEY,
     describe,
     differences,
     load_network_weights,
@@ -290,8 +291,11 @@ def _check_start(run: ReconstructionRun) -> int:
             )
         return 0
     checkpoint, wanted = read_checkpoint(run.resume), config.to_dict(run)
+    # fields that came after the checkpoint have their defaults
+    stored = config.from_dict(ReconstructionRun, checkpoint[KEY]["run"], source=str(run.resume))
+    begun = config.to_dict(stored)
     for part in ("network", "optimizer"):
-        require_same(checkpoint, wanted, part, run.resume, may_change=MAY_CHANGE)
+        require_same(begun, wanted, part, run.resume, may_change=MAY_CHANGE)
     if missing := {"optimizer_states", "lr_schedulers", "loops", "global_step"} - checkpoint.keys():
         raise ValueError(
             f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "
@@ -311,7 +315,7 @@ def _check_start(run: ReconstructionRun) -> int:
             f"(now {run.trainer.max_steps}) to train on"
         )
     for part in ("loss", "data", "trainer"):
-        for phrase in differences(checkpoint, wanted, part, may_change=MAY_CHANGE):
+        for phrase in differences(begun, wanted, part, may_change=MAY_CHANGE):
             print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
     return step
 

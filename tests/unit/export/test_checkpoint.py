@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fourdhands.export.checkpoint import (
+    KEY,
     describe,
     load_network_weights,
     network_weights,
@@ -76,14 +77,15 @@ def test_hostile_files_execute_nothing(tmp_path, monkeypatch):
 
 def test_other_networks_are_refused(checkpoint):
     content = read_checkpoint(checkpoint)
-    require_same(content, RUN | {"seed": 2}, "network", checkpoint)
+    begun = content[KEY]["run"]
+    require_same(begun, RUN | {"seed": 2}, "network", checkpoint)
     for network, message in (
         ({"dim": 8, "temporal": None}, r"another network: network.dim is 4 there and 8 here"),
         ({"dim": 4, "temporal": {"depth": 1}}, r"network.temporal is None there and 'absent' here"),
     ):
         with pytest.raises(ValueError, match=message):
-            require_same(content, {"network": network}, "network", checkpoint)
+            require_same(begun, {"network": network}, "network", checkpoint)
     wider = {"network": {"dim": 8, "temporal": None}}
-    require_same(content, wider, "network", checkpoint, may_change={"network.dim"})
+    require_same(begun, wider, "network", checkpoint, may_change={"network.dim"})
     with pytest.raises(ValueError, match=r"another network: size mismatch for weight.*and 1 more"):
         load_network_weights(nn.Linear(4, 5), content, checkpoint)
