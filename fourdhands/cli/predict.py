@@ -3,10 +3,11 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from fourdhands.cli.main import one_line
@@ -50,7 +51,8 @@ def predict(
     boxes = tuple(parse_box(text) for text in box)
     predictor = load_predictor(checkpoint)
     detector: Detector = BoxDetector(boxes) if boxes else MediaPipeDetector()
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: {out} is a file; name a folder")
     failures = 0
     for path in tqdm(photos, desc="predicting", unit="photo", disable=len(photos) == 1):
         try:
@@ -64,6 +66,7 @@ def predict(
             failures += 1
             tqdm.write(f"failed: {one_line(error)}", file=sys.stderr)
             continue
+        out.mkdir(parents=True, exist_ok=True)
         overlay = out / f"{path.stem}_overlay.png"
         _write(overlay, _png(draw_overlay(image, hands)))
         found = "given boxes" if boxes else "detected hands"
@@ -98,12 +101,18 @@ def _is_box(path: Path) -> bool:
 
 
 def _describe(hands: PhotoHands) -> str:
-    """The pairs in words: `right 0.99 + left 0.92, right 0.97`."""
-    pairs = [
-        " + ".join(f"{side.name.lower()} {score[side]:.2f}" for side in Side if present[side])
-        for present, score in zip(hands.present, hands.score, strict=True)
-    ]
-    return ", ".join(pairs)
+    """The pairs in words: `right 0.99 + left 0.92, right 0.97; confidence 0.90 + 0.80, 0.77`."""
+
+    def pairs(value: Callable[[int, Side], str]) -> str:
+        return ", ".join(
+            " + ".join(value(g, side) for side in Side if present[side])
+            for g, present in enumerate(hands.present)
+        )
+
+    found = pairs(lambda g, side: f"{side.name.lower()} {hands.score[g, side]:.2f}")
+    if np.isnan(hands.confidence).any():
+        return found
+    return f"{found}; confidence {pairs(lambda g, side: f'{hands.confidence[g, side]:.2f}')}"
 
 
 def _png(image: Image) -> bytes:
