@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 import train
 from fourdhands import config
 from fourdhands.cli.main import run as run_command
+from fourdhands.data.negatives import NegativeConfig
 from fourdhands.export.checkpoint import network_weights, read_checkpoint
 from fourdhands.export.predictor import load_predictor
+from fourdhands.models.direction_map import DirectionConfig
+from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 from fourdhands.training import runs
+from fourdhands.training.losses import LossConfig
 from fourdhands.training.runs import ReconstructionRun, train_reconstruction
+from tests.helpers.clips import random_clip, write_set
 from tests.helpers.runs import stop_at, tiny_run
 
 REPOSITORY = Path(train.__file__).parent
@@ -271,6 +277,39 @@ def test_the_command_trains_and_ctrl_c_keeps_what_was_learnt(folder, finished):
     more = replace(run, resume=run.out / "last.ckpt", trainer=replace(endless, max_steps=saved + 1))
     train_reconstruction(more)
     assert read_checkpoint(run.out / "last.ckpt")["global_step"] == saved + 1
+
+
+def test_two_processes_train_the_whole_model_though_one_has_nothing_to_validate(folder, finished):
+    rng = np.random.default_rng(1)
+    write_set(folder / "one", [[random_clip(rng, key="one", num_frames=2)]], "one")
+    network = replace(
+        finished.network, direction=DirectionConfig(), joints_2d=Joints2dConfig(channels=8)
+    )
+    run = replace(
+        finished,
+        network=network,
+        data=replace(
+            finished.data, val=(folder / "one",), negatives=NegativeConfig(0.5, 0.0), num_workers=0
+        ),
+        loss=LossConfig(joint_bins=1.0, confidence=1.0, uncertainty=("joint_bins",)),
+        trainer=replace(
+            finished.trainer, devices=2, strategy="ddp", max_steps=4, val_every_steps=2, pictures=0
+        ),
+        out=folder / "two",
+    )
+    done = subprocess.run(
+        [sys.executable, "train.py", *run_line(run, folder / "command")],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    checkpoint = read_checkpoint(run.out / "last.ckpt")
+    assert checkpoint["global_step"] == 4
+    state = checkpoint["state_dict"]
+    assert state["loss.log_variances.joint_bins"] != 0
+    assert state["network.confidence_threshold.weight"].min() > 0
 
 
 @pytest.mark.parametrize(
