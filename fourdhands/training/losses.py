@@ -26,6 +26,7 @@ from fourdhands.skeleton import BONES, WRIST, Side
 from fourdhands.structures import (
     ClipBatch,
     HandGeometry,
+    JointLogits,
     Labels,
     Predictions,
     left_from_right_root,
@@ -161,9 +162,9 @@ class Comparison:
         error = self.predicted.relative_to_root().joints - true
         return torch.where(self.joints_valid[..., None], error, 0.0)
 
-    @cached_property
-    def places(self) -> Tensor:
-        """(B, T, S, J, 2) the 2D branch's joints in their crops, -0.5 to 0.5.
+    @property
+    def joint_logits(self) -> JointLogits:
+        """Of the 2D branch, dimensions (B, T, S).
 
         Raises:
             ValueError: the network has no 2D branch.
@@ -172,7 +173,12 @@ class Comparison:
             raise ValueError(
                 "a loss of the 2D branch is not 0, but network.joints_2d is null: set one of them"
             )
-        return self.predictions.joint_logits.joints()
+        return self.predictions.joint_logits
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(B, T, S, J, 2) the 2D branch's joints in their crops, -0.5 to 0.5."""
+        return self.joint_logits.joints()
 
     @cached_property
     def projected_places(self) -> Tensor:
@@ -356,9 +362,7 @@ def joint_bins_term(c: Comparison) -> Tensor:
     true, valid = c.labelled_places
     height, width = c.batch.crop_size
     size = true.new_tensor((width, height))
-    logits = c.predictions.joint_logits
-    assert c.places is not None and logits is not None
-    divergence = logits.divergence(true, c.config.joint_sigma * size.amax() / size)
+    divergence = c.joint_logits.divergence(true, c.config.joint_sigma * size.amax() / size)
     return weighted_mean(divergence, valid * c.frame_weight[..., None, None])
 
 
