@@ -129,7 +129,10 @@ class Labels(TensorStruct):
     """Ground truth of a clip, with masks for what is missing.
 
     Attributes:
-        hands: MANO parameters; hands_valid (..., S) says where.
+        hands: MANO parameters; hands_valid (..., S) says where rotations are known, betas_valid
+            (..., S) where the shape is, too, so that there is a mesh.
+        roots_valid: (..., S) where a hand's place is known: its `transl`, and joints that are more
+            than relative to the wrist.
         joints: (..., S, J, 3) camera frame; joints_valid (..., S, J).
         joints_2d: (..., S, J, 2) pixels of the full image; joints_2d_valid (..., S, J).
         is_hand: (..., S) bool; False where the box was put away from every hand on purpose.
@@ -137,6 +140,8 @@ class Labels(TensorStruct):
 
     hands: HandState
     hands_valid: Tensor
+    betas_valid: Tensor
+    roots_valid: Tensor
     joints: Tensor
     joints_valid: Tensor
     joints_2d: Tensor

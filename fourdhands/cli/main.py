@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fourdhands import __version__, config
+from fourdhands.data.convert.names import DATASETS
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class Command:
     Attributes:
         help: one line.
         target: `module:function`, or commands by name.
+        argument: if given, the function is not the command but makes it from this.
     """
 
     help: str
     target: "str | Mapping[str, Command]"
+    argument: str | None = None
 
 
 COMMANDS = Command(
@@ -43,6 +46,13 @@ COMMANDS = Command(
         ),
         "synthesize": Command(
             "Render two-hand scenes into shards.", "fourdhands.cli.synthesize:synthesize"
+        ),
+        "convert": Command(
+            "Bring official downloads into shards.",
+            {
+                name: Command(entry.title + ".", "fourdhands.cli.convert:command", name)
+                for name, entry in DATASETS.items()
+            },
         ),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
@@ -90,15 +100,25 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _spelling(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum()) or name
+
+
 def _dispatch(prog: str, command: Command, args: Sequence[str]) -> None:
     if isinstance(command.target, str):
-        module, _, function = command.target.partition(":")
-        config.call(getattr(importlib.import_module(module), function), args, prog=prog)
+        module, _, name = command.target.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        if command.argument is not None:
+            function = function(command.argument)
+        config.call(function, args, prog=prog)
         return
     parser = argparse.ArgumentParser(prog=prog, description=command.help)
     parser.add_argument("--version", action="version", version=f"fourdhands {__version__}")
     names = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
     for name, choice in command.target.items():
         names.add_parser(name, help=choice.help, add_help=False)
-    chosen = parser.parse_args(args[:1]).name
+    # HO3D-v2 is ho3d_v2: people write names as they know them
+    spellings = {_spelling(name): name for name in command.target}
+    first = [spellings.get(_spelling(word), word) for word in args[:1]]
+    chosen = parser.parse_args(first).name
     _dispatch(f"{prog} {chosen}", command.target[chosen], args[1:])

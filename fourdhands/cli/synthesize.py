@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fourdhands.data.synthetic.sheet import write_contact_sheet
+from fourdhands.data.sheet import write_contact_sheet
 from fourdhands.data.synthetic.synthesize import SynthesizeConfig, synthesize_splits
 
 
@@ -22,7 +22,7 @@ def synthesize(config: SynthesizeConfig, *, out: Path, workers: int | None = Non
     summaries = synthesize_splits(config, out, workers)
     for summary in summaries:
         sheet = out / f"{summary.name}-sheet.png"
-        write_contact_sheet(out / summary.shards[0].file, sheet)
+        write_contact_sheet([out / shard.file for shard in summary.shards], sheet)
         frames = sum(shard.frames for shard in summary.shards)
         clips = sum(shard.clips for shard in summary.shards)
         print(

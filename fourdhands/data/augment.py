@@ -143,7 +143,7 @@ class Augmenter:
                 hands=replace(
                     hands,
                     global_orient=per_hand @ hands.global_orient,
-                    transl=(turned_wrist - wrist) * labels.hands_valid[..., None],
+                    transl=(turned_wrist - wrist) * labels.roots_valid[..., None],
                 ),
                 joints=labels.joints @ per_hand.mT,
                 joints_2d=joints_2d * labels.joints_2d_valid[..., None],

@@ -139,8 +139,9 @@ class Collate:
             annotations = self.augmenter(change, annotations)
         if negatives is not None:
             height, width = self.crop.size
+            complete = [window.stored.clip.all_hands_labelled for window in windows]
             annotations = put_negatives(
-                negatives,
+                negatives.only(torch.tensor(complete)),
                 annotations,
                 bbox_scale=self.crop.bbox_scale,
                 aspect=width / height,
@@ -189,6 +190,8 @@ class Collate:
                 *(stacked[n] for n in ("global_orient", "hand_pose", "betas", "transl"))
             ),
             hands_valid=stacked["hands_valid"] & frame_valid[..., None],
+            betas_valid=stacked["betas_valid"] & frame_valid[..., None],
+            roots_valid=stacked["roots_valid"] & frame_valid[..., None],
             joints=stacked["joints"],
             joints_valid=stacked["joints_valid"] & frame_valid[..., None, None],
             joints_2d=stacked["joints_2d"],

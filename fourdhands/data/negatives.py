@@ -1,7 +1,7 @@
 """Crops without a hand: boxes put away from every hand of the same frames (DaHyF's negatives).
 
-A place whose hand gives way has no labels, and `Labels.is_hand` says so. Only for data in which
-every visible hand is labelled.
+A place whose hand gives way has no labels, and `Labels.is_hand` says so. Clips in which a hand may
+be unlabelled (`Clip.all_hands_labelled`) are left alone.
 """
 
 from collections.abc import Sequence
@@ -65,6 +65,10 @@ class NegativeDraw(TensorStruct):
             places=numbers[..., 1:].unflatten(-1, (CANDIDATES, 3)),
         )
 
+    def only(self, clips: Tensor) -> "NegativeDraw":
+        """Leave the hands of all but some clips (B,) where they are."""
+        return replace(self, wanted=self.wanted & clips[:, None])
+
 
 def boxes_without_hands(
     places: Tensor, hands: Tensor, image_size: Tensor, *, bbox_scale: float, aspect: float
@@ -123,6 +127,8 @@ def put_negatives(
         labels=replace(
             labels,
             hands_valid=labels.hands_valid & stays[..., 0],
+            betas_valid=labels.betas_valid & stays[..., 0],
+            roots_valid=labels.roots_valid & stays[..., 0],
             joints_valid=labels.joints_valid & stays,
             joints_2d_valid=labels.joints_2d_valid & stays,
             is_hand=labels.is_hand & stays[..., 0],

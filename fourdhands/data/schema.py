@@ -3,11 +3,13 @@
 A sample of a shard is one clip: consecutive frames of one sequence seen by one camera. Members of
 the sample `key` are named `key.member`:
 
-    meta.json                      schema version, names, fps, frame ids, image size
+    meta.json                      schema version, names, fps, frame ids, image size, two facts
+                                   about the labels
     000.jpg 001.jpg ...            frames, as encoded
     000.mask.png ...  (optional)   uint8: 0 background, 1 right hand, 2 left hand, 3 anything else
     000.depth.png ... (optional)   uint16: depth in units of 0.1 mm, 0 where nothing was hit
     <array>.npy                    one per entry of `ARRAYS`, over the clip's F frames
+    vertices.npy      (optional)   meshes that the data set itself brings
 """
 
 import ast
@@ -23,10 +25,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdhands.skeleton import NUM_BETAS, NUM_JOINTS, NUM_SIDES
+from fourdhands.skeleton import NUM_BETAS, NUM_JOINTS, NUM_SIDES, NUM_VERTICES
 from fourdhands.structures import ClipMeta
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MAX_FRAMES: Final = 1000
 DEPTH_UNIT: Final = 1e-4
 """Metres of one count in a depth image."""
@@ -43,6 +45,9 @@ ARRAYS: Final[Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]] = {
     "betas": ((_S, NUM_BETAS), _FLOAT),
     "transl": ((_S, 3), _FLOAT),
     "hands_valid": ((_S,), _BOOL),
+    "betas_valid": ((_S,), _BOOL),
+    "roots_valid": ((_S,), _BOOL),
+    "vertices_valid": ((_S,), _BOOL),
     "joints": ((_S, _J, 3), _FLOAT),
     "joints_valid": ((_S, _J), _BOOL),
     "joints_2d": ((_S, _J, 2), _FLOAT),
@@ -50,7 +55,11 @@ ARRAYS: Final[Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]] = {
     "joints_visible": ((_S, _J), _BOOL),
     "bbox": ((_S, 4), _FLOAT),
 }
-"""Arrays of a clip: shape after the frame dimension, and dtype."""
+"""Arrays of every clip: shape after the frame dimension, and dtype."""
+
+VERTICES: Final = ((_S, NUM_VERTICES, 3), _FLOAT)
+"""The same of the one array that a clip may lack."""
+_LAYOUT: Final = {**ARRAYS, "vertices": VERTICES}
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _MEMBER = re.compile(r"(\d{3})\.(jpg|mask\.png|depth\.png)")
@@ -62,6 +71,8 @@ _META_TYPES: Final = {
     "fps": float,
     "frame_ids": list,
     "image_size": list,
+    "intrinsics_known": bool,
+    "all_hands_labelled": bool,
 }
 
 
@@ -109,15 +120,25 @@ class Clip:
         frames: F encoded jpgs.
         intrinsics: (F, 3, 3).
         cam_from_world: (F, 4, 4).
-        global_orient: (F, S, 3, 3); with hand_pose (F, S, 15, 3, 3), betas (F, S, 10) and transl
-            (F, S, 3) the MANO parameters in the camera frame; hands_valid (F, S) says where.
-        joints: (F, S, J, 3) camera frame; joints_valid (F, S, J).
+        global_orient: (F, S, 3, 3); with hand_pose (F, S, 15, 3, 3) MANO's rotations in the camera
+            frame; hands_valid (F, S) says where.
+        betas: (F, S, 10) of MANO with the left hand's shape directions repaired; betas_valid
+            (F, S) says where, hands_valid alone that only the rotations are known.
+        transl: (F, S, 3), known where hands, betas and roots are valid.
+        joints: (F, S, J, 3) camera frame; joints_valid (F, S, J). The data set's own where it has
+            any, so that they may differ from MANO's by millimetres.
+        roots_valid: (F, S) where the hand stands where it is in front of the camera; elsewhere
+            joints and vertices are known up to a shift.
+        vertices_valid: (F, S) where the data set itself brings a mesh.
         joints_2d: (F, S, J, 2) pixels; joints_2d_valid (F, S, J) says where they are labelled,
             inside the image or not.
         joints_visible: (F, S, J) inside the image and not hidden behind anything.
         bbox: (F, S, 4) tight box (centre x, y, size x, y) of what of the hand lies inside the
             image: of its mesh, or of its labelled joints where there is no mesh. Unpadded. Zeros
             where no hand is to be cropped.
+        intrinsics_known: whether the intrinsics are the camera's, not a guess from the image size.
+        all_hands_labelled: whether whatever looks like a hand has a bbox, in every frame.
+        vertices: (F, S, V, 3) camera frame, in MANO's order; None where no mesh is valid.
         masks: F encoded png, or empty.
         depths: F encoded png, or empty.
     """
@@ -137,12 +158,18 @@ class Clip:
     betas: NDArray[np.float32]
     transl: NDArray[np.float32]
     hands_valid: NDArray[np.bool_]
+    betas_valid: NDArray[np.bool_]
+    roots_valid: NDArray[np.bool_]
+    vertices_valid: NDArray[np.bool_]
     joints: NDArray[np.float32]
     joints_valid: NDArray[np.bool_]
     joints_2d: NDArray[np.float32]
     joints_2d_valid: NDArray[np.bool_]
     joints_visible: NDArray[np.bool_]
     bbox: NDArray[np.float32]
+    intrinsics_known: bool = True
+    all_hands_labelled: bool = True
+    vertices: NDArray[np.float32] | None = None
     masks: tuple[bytes, ...] = ()
     depths: tuple[bytes, ...] = ()
 
@@ -177,12 +204,14 @@ def encode_clip(clip: Clip) -> dict[str, bytes | str]:
         "fps": float(clip.fps),
         "frame_ids": [int(number) for number in clip.frame_ids],
         "image_size": [int(size) for size in clip.image_size],
+        "intrinsics_known": bool(clip.intrinsics_known),
+        "all_hands_labelled": bool(clip.all_hands_labelled),
     }
     sample: dict[str, bytes | str] = {
         "__key__": clip.key,
         "meta.json": json.dumps(meta).encode(),
     }
-    for name in ARRAYS:
+    for name in ARRAYS if clip.vertices is None else _LAYOUT:
         file = io.BytesIO()
         np.lib.format.write_array(file, getattr(clip, name), version=(1, 0), allow_pickle=False)
         sample[f"{name}.npy"] = file.getvalue()
@@ -207,6 +236,9 @@ def decode_clip(sample: Mapping[str, Any]) -> Clip:
             key=key,
             **_read_meta(_member(sample, "meta.json")),
             **{name: _read_array(_member(sample, f"{name}.npy"), name) for name in ARRAYS},
+            vertices=_read_array(sample["vertices.npy"], "vertices")
+            if "vertices.npy" in sample
+            else None,
             frames=images["jpg"],
             masks=images["mask.png"],
             depths=images["depth.png"],
@@ -234,7 +266,7 @@ def _images(sample: Mapping[str, Any]) -> dict[str, tuple[bytes, ...]]:
     for name, value in sample.items():
         if match := _MEMBER.fullmatch(name):
             numbered[match[2]][int(match[1])] = value
-        elif not (name.startswith("__") or name == "meta.json" or name[:-4] in ARRAYS):
+        elif not (name.startswith("__") or name == "meta.json" or name[:-4] in _LAYOUT):
             raise _MemberError(name, "is not a member that the schema knows")
     for ending, images in numbered.items():
         for k in range(len(images)):
@@ -260,7 +292,7 @@ def _read_meta(data: bytes) -> dict[str, Any]:
         raise _MemberError("meta.json", f"has missing or unknown fields {sorted(wrong)}")
     for name, kind in _META_TYPES.items():
         allowed = (int, float) if kind is float else kind
-        if not isinstance(meta[name], allowed) or isinstance(meta[name], bool):
+        if not isinstance(meta[name], allowed) or isinstance(meta[name], bool) != (kind is bool):
             raise _MemberError("meta.json", f"{name} is {meta[name]!r}, not {kind.__name__}")
     for name in ("frame_ids", "image_size"):
         if not all(type(value) is int for value in meta[name]):
@@ -284,7 +316,7 @@ def _npy_layout(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _read_array(data: bytes, name: str) -> Any:
     """Read npy version 1.0, which is all that `encode_clip` writes; never unpickles."""
-    member, (trailing, expected) = f"{name}.npy", ARRAYS[name]
+    member, (trailing, expected) = f"{name}.npy", _LAYOUT[name]
     if data[:8] != b"\x93NUMPY\x01\x00" or len(data) < 10:
         raise _MemberError(member, "is not a version 1.0 npy file")
     start = 10 + int.from_bytes(data[8:10], "little")
@@ -313,7 +345,11 @@ def _read_array(data: bytes, name: str) -> Any:
 def _check(clip: Clip) -> None:
     """Check everything that is cheap to check: all but the images' contents."""
     _check_names(clip)
-    for name, (trailing, dtype) in ARRAYS.items():
+    for name, (trailing, dtype) in _LAYOUT.items():
+        if name == "vertices" and clip.vertices is None:
+            if clip.vertices_valid.any():
+                raise _MemberError("vertices.npy", "is missing; vertices_valid says it is there")
+            continue
         array = getattr(clip, name)
         shape = (clip.num_frames, *trailing)
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:

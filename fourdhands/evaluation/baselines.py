@@ -146,7 +146,8 @@ class _LabelSums(TensorStruct):
         if batch.labels is None:
             raise ValueError("the batch has no labels, the mean pose cannot be estimated from it")
         labels = batch.labels
-        valid = labels.hands_valid & labels.joints_valid.all(-1) & batch.hand_visible
+        known = labels.hands_valid & labels.betas_valid & labels.roots_valid
+        valid = known & labels.joints_valid.all(-1) & batch.hand_visible
         is_left = side_mirrored(batch.bbox)
         shown = hands_in_crop_frame(labels.hands, batch.bbox, batch.camera)
         joints = labels.joints - labels.joints[..., WRIST, None, :]

@@ -181,7 +181,7 @@ def relative_vertex_errors(c: Comparison) -> MaskedErrors:
     predicted = c.predicted.vertices - c.predicted.joints[..., c.root, None, :]
     true = c.true.vertices - c.true.joints[..., c.root, None, :]
     error = (predicted - true).norm(dim=-1)
-    valid = c.labels.hands_valid & c.visible
+    valid = c.labels.hands_valid & c.labels.betas_valid & c.visible
     return MaskedErrors(error, valid[..., None].expand(error.shape))
 
 
@@ -195,7 +195,8 @@ def root_offset_errors(c: Comparison) -> MaskedErrors:
     predicted = c.upsilon + offset[..., Side.LEFT, :] - offset[..., Side.RIGHT, :]
     roots = c.labels.joints[..., c.root, :]
     true = roots[..., Side.LEFT, :] - roots[..., Side.RIGHT, :]
-    return MaskedErrors((predicted - true).norm(dim=-1), c.joints_valid[..., c.root].all(-1))
+    valid = c.joints_valid[..., c.root] & c.labels.roots_valid
+    return MaskedErrors((predicted - true).norm(dim=-1), valid.all(-1))
 
 
 def image_errors(c: Comparison) -> MaskedErrors:

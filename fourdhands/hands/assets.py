@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourdhands.files import replacing
-from fourdhands.hands.inert_pickle import read_arrays
+from fourdhands.inert_pickle import read_arrays
 from fourdhands.skeleton import (
     MANO_PARENTS,
     NUM_BETAS,

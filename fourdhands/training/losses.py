@@ -141,14 +141,24 @@ class Comparison:
 
     @property
     def hand_weight(self) -> Tensor:
-        """(B, T, S) weight of hands with MANO labels."""
+        """(B, T, S) weight of hands whose MANO rotations are labelled."""
         visible = self.batch.hand_visible & self.labels.hands_valid
         return visible * self.frame_weight[..., None]
 
     @property
+    def mesh_weight(self) -> Tensor:
+        """(B, T, S) weight of hands with a labelled mesh: rotations and shape."""
+        return self.hand_weight * self.labels.betas_valid
+
+    @property
+    def placed_weight(self) -> Tensor:
+        """(B, T, S) weight of labelled meshes that stand at a known place."""
+        return self.mesh_weight * self.labels.roots_valid
+
+    @property
     def pair_weight(self) -> Tensor:
-        """(B, T) weight of frames in which both hands have MANO labels."""
-        return (self.batch.hand_visible & self.labels.hands_valid).all(-1) * self.frame_weight
+        """(B, T) weight of frames in which both hands have a mesh at a known place."""
+        return (self.placed_weight > 0).all(-1) * self.frame_weight
 
     @property
     def joints_valid(self) -> Tensor:
@@ -306,7 +316,7 @@ def rotations_term(c: Comparison) -> Tensor:
 def betas_term(c: Comparison) -> Tensor:
     """Eq. 6, beta."""
     difference = c.predictions.hands.betas - c.labels.hands.betas
-    return weighted_mean(difference.square().sum(-1), c.hand_weight)
+    return weighted_mean(difference.square().sum(-1), c.mesh_weight)
 
 
 def joints_3d_term(c: Comparison) -> Tensor:
@@ -319,7 +329,7 @@ def vertices_3d_term(c: Comparison) -> Tensor:
     """Eq. 7, vertices relative to the wrist."""
     error = c.vertex_errors()
     everywhere = torch.ones_like(error[..., 0], dtype=torch.bool)
-    return weighted_mean(max_mse(error, everywhere), c.hand_weight)
+    return weighted_mean(max_mse(error, everywhere), c.mesh_weight)
 
 
 def joints_2d_term(c: Comparison) -> Tensor:
@@ -337,12 +347,12 @@ def crop_camera_term(c: Comparison) -> Tensor:
     scale = true[..., :1]
     size = predicted[..., :1] / scale - 1
     offset = (predicted[..., 1:] - true[..., 1:]) * scale / 2
-    return weighted_mean(torch.cat((size, offset), -1).square().sum(-1), c.hand_weight)
+    return weighted_mean(torch.cat((size, offset), -1).square().sum(-1), c.placed_weight)
 
 
 def joint_relation_term(c: Comparison) -> Tensor:
-    """Eq. 9; a frame counts if both wrists are labelled."""
-    both = c.joints_valid[..., WRIST].all(-1)
+    """Eq. 9; a frame counts if both wrists are labelled, where they are."""
+    both = (c.joints_valid[..., WRIST] & c.labels.roots_valid).all(-1)
     valid = c.joints_valid & both[..., None, None]
     errors = c.between_hands(c.joint_errors(), c.labels.joints)
     error = mean_pair_difference(*errors, valid[..., Side.RIGHT, :], valid[..., Side.LEFT, :])

@@ -61,6 +61,8 @@ def random_batch(
             is_hand=torch.ones(clips, frames, 2, dtype=torch.bool),
             hands=hands,
             hands_valid=torch.ones(clips, frames, 2, dtype=torch.bool),
+            betas_valid=torch.ones(clips, frames, 2, dtype=torch.bool),
+            roots_valid=torch.ones(clips, frames, 2, dtype=torch.bool),
             joints=joints,
             joints_valid=valid,
             joints_2d=joints_2d,

@@ -5,23 +5,15 @@ the number of workers does not matter and a killed run goes on where it stopped.
 """
 
 import json
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import cv2
-import torch
 from tqdm import tqdm
 
+from fourdhands.data.pool import count_done, run_tasks
 from fourdhands.data.schema import Clip
 from fourdhands.data.shards import SetSummary, ShardWriter
 from fourdhands.data.synthetic.config import SceneConfig
@@ -32,8 +24,6 @@ from fourdhands.rendering.realistic import import_mitsuba
 
 GENERATOR_VERSION: Final = 2
 """Part of every recipe: raise it when the same configuration makes other clips."""
-THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -164,7 +154,7 @@ def synthesize_splits(config: SynthesizeConfig, folder: Path, workers: int) -> l
     total = sum(len(split.indices(shard)) * split.size.num_frames for split, shard in tasks)
     if tasks:
         with tqdm(total=total, unit=" frames", desc="rendering", smoothing=0.05) as bar:
-            _run(tasks, folder, min(workers, len(tasks)), bar)
+            run_tasks(_render_shard, [(*task, folder) for task in tasks], workers, bar)
     return [writer.finish() for writer in writers]
 
 
@@ -181,64 +171,7 @@ def _splits(config: SynthesizeConfig) -> list[_Split]:
     return splits
 
 
-def _run(tasks: list[tuple[_Split, int]], folder: Path, workers: int, bar: "tqdm[Any]") -> None:
-    context = multiprocessing.get_context("spawn")
-    frames = context.Value("q", 0)
-    with (
-        _single_threaded(),
-        ProcessPoolExecutor(workers, context, _start_worker, (frames,)) as pool,
-    ):
-        pending = {pool.submit(_render_shard, split, shard, folder) for split, shard in tasks}
-        try:
-            while pending:
-                done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                if frames.value > bar.n:
-                    bar.update(frames.value - bar.n)
-        except BrokenProcessPool:
-            raise OSError(
-                "a rendering process died, perhaps for want of memory; what is finished is kept: "
-                "run the same command again, or with fewer workers"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Let the processes started meanwhile use one thread each: they are one per core already."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 # ---- in the worker processes ---------------------------------------------------------------------
-
-_frames_done: "Synchronized[int] | None" = None
-
-
-def _start_worker(frames: "Synchronized[int]") -> None:
-    global _frames_done
-    _frames_done = frames
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """End with the parent, even if it was killed: nobody else would ever end this process."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 @lru_cache(maxsize=1)  # the shards of a split follow each other
@@ -262,6 +195,4 @@ def _clips(split: _Split, shard: int) -> Iterator[Clip]:
     generator = _generator(split)
     for index in split.indices(shard):
         yield generator.clip(index)
-        if _frames_done is not None:
-            with _frames_done.get_lock():
-                _frames_done.value += split.size.num_frames
+        count_done(split.size.num_frames)

@@ -1,9 +1,10 @@
 """Read the arrays of an untrusted pickle without running anything that it asks for.
 
 The official MANO files are Python 2 pickles of numpy arrays, scipy sparse matrices and `chumpy`
-objects. A pickle is a program: it names callables and calls them. Here every name that such a file
-may use is answered by an inert stand-in that only takes notes, every other name is refused, and the
-arrays are rebuilt from the notes afterwards. numpy, scipy and chumpy are never called by the file.
+objects, and many data sets keep their labels in pickles of arrays. A pickle is a program: it names
+callables and calls them. Here every name that such a file may use is answered by an inert stand-in
+that only takes notes, every other name is refused, and the arrays are rebuilt from the notes
+afterwards. numpy, scipy and chumpy are never called by the file.
 """
 
 import io
@@ -20,10 +21,12 @@ from scipy import sparse
 
 Array = NDArray[np.generic]
 
-_MAX_BYTES: Final = 64 * 2**20  # the official files have 4 MB
+_MAX_MANO_BYTES: Final = 64 * 2**20  # the official files have 4 MB
+_MAX_SPARSE_BYTES: Final = 64 * 2**20
 _MAX_VALUES: Final = 1_000_000
 _PUT_OPCODES: Final = ("PUT", "BINPUT", "LONG_BINPUT")
-_NUMBER_KINDS: Final = "biuf"
+_PLAIN_KINDS: Final = "biufSU"
+_OBJECT: Final = "O"
 # What the pickle machinery raises for a file that is damaged or not a pickle.
 _DAMAGED: Final = (
     pickle.UnpicklingError,
@@ -64,8 +67,8 @@ class _Dtype(_Note):
     def resolve(self, resolve: "_Resolver") -> np.dtype[Any]:
         code = self.arguments[0]
         order: Any = self.state[1] if isinstance(self.state, tuple) else "|"
-        if not isinstance(code, str) or code[:1] not in _NUMBER_KINDS:
-            raise ValueError(f"an array has the type {code!r}; only numbers are allowed")
+        if not isinstance(code, str) or not (code == "O8" or code[:1] in _PLAIN_KINDS):
+            raise ValueError(f"an array has the type {code!r}; only numbers and texts are allowed")
         return np.dtype(code).newbyteorder(order)
 
 
@@ -77,6 +80,8 @@ class _Array(_Note):
         if not isinstance(dtype, _Dtype):
             raise ValueError("an array has no number type")
         number_type = dtype.resolve(resolve)
+        if number_type.kind == _OBJECT:
+            return _array_of_objects(resolve(data), shape, fortran)
         flat = np.frombuffer(_as_bytes(data), number_type)
         array = flat.reshape(shape, order="F" if fortran else "C")
         return array.astype(flat.dtype.newbyteorder("="))
@@ -102,7 +107,7 @@ class _Sparse(_Note):
         parts = (state["data"], state["indices"], state["indptr"])
         matrix = self.matrix(parts, shape=state.get("_shape", state.get("shape")))
         matrix.check_format(full_check=True)  # toarray writes wherever the indices say
-        if (size := math.prod(matrix.shape) * matrix.dtype.itemsize) > _MAX_BYTES:
+        if (size := math.prod(matrix.shape) * matrix.dtype.itemsize) > _MAX_SPARSE_BYTES:
             raise ValueError(f"a sparse matrix would fill {size} bytes")
         return matrix.toarray()
 
@@ -128,6 +133,16 @@ class _Select(_Note):
     def resolve(self, resolve: "_Resolver") -> Array:
         array, indices = np.asarray(resolve(self.state["a"])), resolve(self.state["idxs"])
         return array.ravel()[indices].reshape(self.state["preferred_shape"])
+
+
+def _array_of_objects(items: Any, shape: Any, fortran: Any) -> Array:
+    """What numpy saves as a list: dictionaries in an array, mostly."""
+    if not isinstance(items, list):
+        raise ValueError("an array of objects without a list of them")
+    flat = np.empty(len(items), object)
+    for k, item in enumerate(items):
+        flat[k] = item
+    return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _as_bytes(data: Any) -> bytes:
@@ -194,13 +209,13 @@ class _Resolver:
     pickle would then stand for more than any memory holds.
     """
 
-    def __init__(self) -> None:
-        self.left = _MAX_VALUES
+    def __init__(self, most: int) -> None:
+        self.most = self.left = most
 
     def __call__(self, value: Any) -> Any:
         self.left -= 1
         if self.left < 0:
-            raise ValueError(f"more than {_MAX_VALUES} values")
+            raise ValueError(f"more than {self.most} values")
         if isinstance(value, _Note):
             return value.resolve(self)
         if isinstance(value, dict):
@@ -217,33 +232,50 @@ def _check_memo(data: bytes) -> None:
             raise ValueError(f"memo slot {argument} in {len(data)} bytes")
 
 
-def read_arrays(path: Path) -> dict[str, Any]:
-    """Read the dictionary of arrays that a pickle holds, executing nothing from it.
+def loads(data: bytes, source: str, *, most_values: int = _MAX_VALUES) -> Any:
+    """Read a pickle of containers, numbers, texts and arrays, executing nothing from it.
 
     Args:
-        path: Pickle of Python 2 or 3 with one dictionary of arrays, sparse matrices, chumpy
-            objects, numbers and strings.
+        data: the pickle, of Python 2 or 3.
+        source: where it comes from, for messages.
+        most_values: that it may hold; each array counts as one.
 
     Returns:
-        The dictionary; every array-like value as a plain, dense `numpy.ndarray`.
+        What it holds; every array-like value as a plain, dense `numpy.ndarray`.
+
+    Raises:
+        ValueError: it is damaged, or names a global outside the list.
+    """
+    try:
+        _check_memo(data)
+        unpickler = _InertUnpickler(io.BytesIO(data), encoding="latin1")
+        return _Resolver(most_values)(unpickler.load())
+    except _RefusedError as refused:
+        raise ValueError(
+            f"{source}: refused, the pickle asks for '{refused}', which no data of numbers and "
+            "arrays needs; nothing was executed. Get the file from its official source again"
+        ) from None
+    except _DAMAGED as error:
+        raise ValueError(f"{source}: not a readable pickle ({error})") from error
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Read the dictionary of arrays that an official MANO file holds; see `loads`.
 
     Raises:
         ValueError: The file is damaged, is no such dictionary, or names a global outside the list.
     """
-    if (size := path.stat().st_size) > _MAX_BYTES:
-        raise ValueError(f"{path}: {size} bytes are too many for a MANO file (limit {_MAX_BYTES})")
-    try:
-        data = path.read_bytes()
-        _check_memo(data)
-        content = _Resolver()(_InertUnpickler(io.BytesIO(data), encoding="latin1").load())
-    except _RefusedError as refused:
+    if (size := path.stat().st_size) > _MAX_MANO_BYTES:
         raise ValueError(
-            f"{path}: refused, the pickle asks for '{refused}'. A MANO file needs numpy arrays, "
-            "scipy sparse matrices and chumpy arrays only; nothing was executed. Download the file "
-            "again from https://mano.is.tue.mpg.de"
-        ) from None
-    except _DAMAGED as error:
-        raise ValueError(f"{path}: not a readable MANO pickle ({error})") from error
+            f"{path}: {size} bytes are too many for a MANO file (limit {_MAX_MANO_BYTES})"
+        )
+    try:
+        content = loads(path.read_bytes(), str(path))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. A MANO file holds numpy arrays, scipy sparse matrices and chumpy arrays: "
+            "download it again from https://mano.is.tue.mpg.de"
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not MANO's dictionary")
     return content

@@ -1,0 +1,142 @@
+"""Raw files of data sets, read without trusting them: nothing in them is executed."""
+
+import io
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from fourdhands import inert_pickle
+from fourdhands.data.convert.records import BadFrameError
+
+_MOST_VALUES: Final = 200_000_000
+
+
+def require(path: Path, what: str) -> Path:
+    """A file or folder that has to be there.
+
+    Args:
+        path: where.
+        what: it is, and where users get it.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; it is {what}")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a yaml file of plain values.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not yaml, or asks for objects.
+    """
+    try:
+        return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path}: not yaml ({' '.join(str(error).split())})") from None
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of containers and arrays (see `fourdhands.inert_pickle`).
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or asks for anything to be run.
+    """
+    return inert_pickle.loads(path.read_bytes(), str(path), most_values=_MOST_VALUES)
+
+
+def read_npy(path: Path) -> Any:
+    """Read an npy file; of an array of objects the pickle inside, too.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or asks for anything to be run.
+    """
+    data = path.read_bytes()
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        _, _, dtype = read_header(file)
+        if not dtype.hasobject:
+            return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, KeyError, EOFError, SyntaxError, TypeError, MemoryError) as error:
+        raise ValueError(f"{path}: not a readable npy file ({error})") from None
+    array = inert_pickle.loads(data[file.tell() :], str(path), most_values=_MOST_VALUES)
+    return array.item() if isinstance(array, np.ndarray) and array.shape == () else array
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an npz file of plain arrays.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or holds objects.
+    """
+    data = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return dict(file)
+    except Exception as error:  # zip files can be damaged in many ways, each with its exception
+        raise ValueError(f"{path}: not a readable npz file ({error})") from None
+
+
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """Read a text file of numbers between blanks.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there is something else in it.
+    """
+    try:
+        return np.array(path.read_text().split(), np.float64)
+    except ValueError:
+        raise ValueError(f"{path}: holds more than numbers between blanks") from None
+
+
+def read_image(path: Path) -> bytes:
+    """Read an encoded image.
+
+    Raises:
+        BadFrameError: there is none.
+    """
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise BadFrameError("the image is missing") from None
+
+
+def inside(root: Path, name: str) -> Path:
+    """A file that labels name, within a folder.
+
+    Raises:
+        BadFrameError: the name leads out of the folder.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise BadFrameError("a file name leads out of the data set's folder")
+    return root / path

@@ -1,0 +1,119 @@
+"""Tasks shared out among processes that count what they have done.
+
+For whatever writes shards: the processes are single-threaded, one a core, and end with their
+parent however it ends.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
+from typing import Any, Final
+
+import cv2
+import torch
+from tqdm import tqdm
+
+THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+POLL_SECONDS: Final = 0.2
+
+_done: "Synchronized[int] | None" = None
+_bar: "tqdm[Any] | None" = None
+
+
+def run_tasks(
+    function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], workers: int, bar: "tqdm[Any]"
+) -> None:
+    """Call a function once for each task, in no order.
+
+    Args:
+        function: of a module; it may call `count_done`.
+        tasks: its arguments, all of which can be pickled.
+        workers: processes; with one the calls are made here.
+        bar: moves as the function counts.
+
+    Raises:
+        OSError: a process died.
+        Exception: whatever the function raises.
+    """
+    workers = min(workers, len(tasks))
+    if workers > 1:
+        _run_in_processes(function, tasks, workers, bar)
+        return
+    global _bar
+    _bar = bar
+    try:
+        for task in tasks:
+            function(*task)
+    finally:
+        _bar = None
+
+
+def count_done(amount: int) -> None:
+    """Say, from within a task, that so much more is done."""
+    if _bar is not None:
+        _bar.update(amount)
+    if _done is not None:
+        with _done.get_lock():
+            _done.value += amount
+
+
+def _run_in_processes(
+    function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], workers: int, bar: "tqdm[Any]"
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    done_by_all = context.Value("q", 0)
+    before = bar.n
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(workers, context, _start_worker, (done_by_all,)) as pool,
+    ):
+        pending = {pool.submit(function, *task) for task in tasks}
+        try:
+            while pending:
+                done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                bar.update(before + done_by_all.value - bar.n)
+        except BrokenProcessPool:
+            raise OSError(
+                "a worker process died, perhaps for want of memory; what is finished is kept: "
+                "run the same command again, or with fewer workers"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Let the processes started meanwhile use one thread each: they are one per core already."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start_worker(done: "Synchronized[int]") -> None:
+    global _done
+    _done = done
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the parent, even if it was killed: nobody else would ever end this process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
