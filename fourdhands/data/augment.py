@@ -5,13 +5,14 @@ one, which `data.collate` joins to the crop's, and each crop is cut in a single 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fourdhands.data.degrade import PixelChange
 from fourdhands.geometry.crop import apply_affine, mirror_bbox
 from fourdhands.geometry.rotation import (
     matrix_from_axis_angle,
@@ -23,6 +24,8 @@ from fourdhands.hands.mano import wrist_at_rest
 from fourdhands.skeleton import NUM_SIDES
 from fourdhands.structures import Camera, Labels, TensorStruct
 
+CUT: Final = (0.1, 0.45)
+"""Share of a box's side that truncation takes."""
 _SIDES_DIM: Final = 2
 """Where S stands in the labels (B, T, S, ...)."""
 
@@ -38,6 +41,11 @@ class AugmentConfig:
         shift: each hand's box moves by up to this share of its size, along each axis.
         brightness: all colours are multiplied by a factor of up to exp(brightness) either way.
         tint: each channel is multiplied by a factor of up to exp(tint) either way.
+        truncation: probability that a hand's box is cut, so that the crop shows a part of the hand.
+        occlusion: probability that a patch covers a part of a hand's crop.
+        blur: crops are smeared along the hand's motion by up to this share of their longer side.
+        low_resolution: crops lose resolution by a factor of up to exp(low_resolution).
+        jpeg: 0 for none to 1 for crops that are compressed down to quality 15.
     """
 
     mirror: float = 0.0
@@ -46,13 +54,17 @@ class AugmentConfig:
     shift: float = 0.0
     brightness: float = 0.0
     tint: float = 0.0
+    truncation: float = 0.0
+    occlusion: float = 0.0
+    blur: float = 0.0
+    low_resolution: float = 0.0
+    jpeg: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, largest in (("mirror", 1.0), ("rotation", 180.0), ("scale", 1.0)):
-            self._require(name, largest)
-        for name in ("shift", "brightness", "tint"):
-            self._require(name, 1.0)
+        largest = {"rotation": 180.0, "blur": 0.5, "low_resolution": 3.0}
+        for option in fields(self):
+            self._require(option.name, largest.get(option.name, 1.0))
 
     def _require(self, name: str, largest: float) -> None:
         value = getattr(self, name)
@@ -70,6 +82,9 @@ class ClipChange(TensorStruct):
         box_scale: (B, S) factor, by side after mirroring.
         box_shift: (B, S, 2) share of the box.
         gain: (B, 3) factor of red, green and blue.
+        cut: (B, S, 4) shares of the box that are cut off at the left, top, right and bottom, by
+            side after mirroring.
+        pixels: what happens to the crops besides.
     """
 
     mirrored: Tensor
@@ -77,19 +92,40 @@ class ClipChange(TensorStruct):
     box_scale: Tensor
     box_shift: Tensor
     gain: Tensor
+    cut: Tensor
+    pixels: PixelChange
 
     @staticmethod
     def draw(config: AugmentConfig, rngs: list[np.random.Generator]) -> "ClipChange":
         """Draw one change per generator; the draws of one part do not depend on the others."""
         draws = torch.from_numpy(np.stack([rng.uniform(-1, 1, 12) for rng in rngs])).float()
         mirror, angle, scale, shift, brightness, tint = draws.split([1, 1, 2, 4, 1, 3], dim=1)
+        cut = torch.from_numpy(np.stack([rng.random((NUM_SIDES, 3)) for rng in rngs])).float()
         return ClipChange(
             mirrored=(mirror[:, 0] + 1) / 2 < config.mirror,
             angle=angle[:, 0] * math.radians(config.rotation),
             box_scale=(scale * config.scale).exp(),
             box_shift=shift.unflatten(1, (NUM_SIDES, 2)) * config.shift,
             gain=(brightness * config.brightness + tint * config.tint).exp(),
+            cut=_draw_cut(cut, config.truncation),
+            pixels=PixelChange.draw(
+                rngs,
+                occlusion=config.occlusion,
+                blur=config.blur,
+                low_resolution=config.low_resolution,
+                jpeg=config.jpeg,
+            ),
         )
+
+
+def _draw_cut(draws: Tensor, probability: float) -> Tensor:
+    """From (B, S, 3) uniform numbers: one border, or two that meet, moved inwards."""
+    chosen = draws[..., 0] < probability
+    corner = (draws[..., 1] * 8).long()
+    first = torch.nn.functional.one_hot(corner % 4, 4)
+    second = torch.nn.functional.one_hot((corner + 1) % 4, 4) * (corner >= 4)[..., None]
+    low, high = CUT
+    return (first + second) * (chosen * (low + (high - low) * draws[..., 2]))[..., None]
 
 
 @dataclass(frozen=True)
@@ -183,9 +219,10 @@ def mirror_clips(old: Annotations) -> Annotations:
 
 
 def jitter_bbox(change: ClipChange, bbox: Tensor) -> Tensor:
-    """Move and scale boxes (B, T, S, 4), alike in all frames of a clip."""
-    size = bbox[..., 2:]
-    centre = bbox[..., :2] + change.box_shift[:, None] * size
+    """Cut, move and scale boxes (B, T, S, 4), alike in all frames of a clip."""
+    low, high = change.cut[:, None].split(2, dim=-1)
+    size = bbox[..., 2:] * (1 - low - high)
+    centre = bbox[..., :2] + bbox[..., 2:] * (low - high) / 2 + change.box_shift[:, None] * size
     return torch.cat((centre, size * change.box_scale[:, None, :, None]), -1)
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fourdhands.data.augment import Annotations, Augmenter, ClipChange, compose, is_box
+from fourdhands.data.degrade import degrade, streaks
 from fourdhands.data.negatives import NegativeDraw, put_negatives
 from fourdhands.data.schema import ARRAYS, BadSampleError, Clip, count_frames, decode_clip
-from fourdhands.geometry.crop import crop_from_image, expand_bbox, warp_crop
+from fourdhands.geometry.crop import crop_from_image, expand_bbox, side_mirrored, warp_crop
 from fourdhands.structures import Camera, ClipBatch, ClipMeta, HandState, Labels
 
 BoxKind = Literal["separate", "holistic"]
@@ -152,7 +153,7 @@ class Collate:
             crop_from_image(bbox, self.crop.size), annotations.image_from_stored[:, :, None]
         )
         return ClipBatch(
-            crops=self._cut(windows, affine, present, change),
+            crops=self._cut(windows, affine, present, bbox, change),
             bbox=bbox,
             camera=annotations.camera,
             hand_present=present,
@@ -204,16 +205,25 @@ class Collate:
         return Annotations(camera, labels, stacked["bbox"], identity), frame_valid, times
 
     def _cut(
-        self, windows: Sequence[Window], affine: Tensor, present: Tensor, change: ClipChange | None
+        self,
+        windows: Sequence[Window],
+        affine: Tensor,
+        present: Tensor,
+        bbox: Tensor,
+        change: ClipChange | None,
     ) -> Tensor:
-        """Decode and cut uint8 (B, T, S, 3, h, w); black where there is no hand."""
+        """Decode, cut and change uint8 (B, T, S, 3, h, w); black where there is no hand."""
         crops = np.zeros((*present.shape, 3, *self.crop.size), np.uint8)
         affines = affine.double().numpy()
+        if change is not None:
+            smears = streaks(change.pixels, bbox, self.crop.size, side_mirrored(bbox)).tolist()
         tables = [None] * len(windows) if change is None else _color_tables(change.gain)
         for b, t in present.any(-1).nonzero().tolist():
             image = windows[b].stored.decode_frame(windows[b].frames[t])
             for s in present[b, t].nonzero()[:, 0].tolist():
                 crop = warp_crop(image, affines[b, t, s], self.crop.size)
+                if change is not None:
+                    crop = degrade(crop, change.pixels, b, s, smears[b][t][s])
                 if (table := tables[b]) is not None:
                     crop = np.asarray(cv2.LUT(crop, table), np.uint8)
                 blue, green, red = cv2.split(crop)

@@ -100,7 +100,8 @@ def true_hand(
     """A hand with bent fingers and a shape of its own, its wrist about a place in front."""
     pose = MANO.assets[side].hands_mean + rng.normal(0, FINGER_SPREAD, 45)
     orient, betas = rng.normal(0, 1.0, 3), rng.normal(0, 1.0, 10)
-    transl = np.array(centre) + rng.normal(0, 0.01, 3)
+    wrist = MANO.wrist_at_rest(side, betas, released=released)
+    transl = np.array(centre) + rng.normal(0, 0.01, 3) - wrist
     made = MANO.geometry(
         side,
         MeshParameters(

@@ -49,13 +49,15 @@ class FreiHand(Dataset):
             if (path := self.root / f"{folder}_{name}.json").exists()
         }
         count = len(lists["K"])
-        for path in sorted((self.root / folder / "rgb").glob("*.jpg")):
+        for name, entries in lists.items():
+            if len(entries) != count:  # the number of entries tells versions of an image apart
+                raise ValueError(
+                    f"{self.root / folder}_{name}.json has {len(entries)} entries, {folder}_K.json "
+                    f"has {count}; download FreiHAND's lists again"
+                )
+        for path in sorted((self.root / folder / "rgb").glob("[0-9]*.jpg")):
             image = int(path.stem)
-            labels = {
-                name: entries[image % count]
-                for name, entries in lists.items()
-                if image % count < len(entries)
-            }
+            labels = {name: entries[image % count] for name, entries in lists.items()}
             yield Recording(path.stem, "0", ((image, (f"{folder}/rgb/{path.name}", labels)),))
 
     def read(self, recording: Recording, source: Any, mano: Mano) -> FrameRecord:

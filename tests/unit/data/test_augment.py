@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from fourdhands.data.augment import (
     mirror_clips,
 )
 from fourdhands.data.collate import Collate, CropConfig, StoredClip, Window
+from fourdhands.data.degrade import PixelChange
 from fourdhands.data.schema import encode_clip
 from fourdhands.geometry.camera import project
 from fourdhands.geometry.crop import apply_affine, bbox_around, crop_from_image
@@ -63,6 +64,10 @@ def change_of(
         box_scale=torch.full((clips, 2), scale),
         box_shift=torch.zeros(clips, 2, 2),
         gain=torch.ones(clips, 3),
+        cut=torch.zeros(clips, 2, 4),
+        pixels=PixelChange.draw(
+            [np.random.default_rng()] * clips, occlusion=0, blur=0, low_resolution=0, jpeg=0
+        ),
     )
 
 
@@ -143,7 +148,26 @@ def test_parts_are_drawn_apart() -> None:
     assert (one.box_scale == 1).all() and (one.gain == 1).all() and not one.mirrored.any()
 
 
-@pytest.mark.parametrize("field", ["mirror", "rotation", "scale", "shift", "brightness", "tint"])
+def test_truncation_cuts_one_border_or_two_that_meet(
+    hand_model: HandModel, augmenter: Augmenter
+) -> None:
+    before = annotations_of(hand_model, clips=24)
+    rngs = [np.random.default_rng(k) for k in range(24)]
+    after = augmenter(ClipChange.draw(AugmentConfig(truncation=0.7), rngs), before)
+    moved = []
+    for sign in (-1, 1):  # left and top, right and bottom, in box sizes
+        old, new = (box[..., :2] + sign * box[..., 2:] / 2 for box in (before.bbox, after.bbox))
+        moved.append(-sign * (new - old) / before.bbox[..., 2:])
+    cut = torch.cat(moved, -1)
+    assert cut.min() > -1e-4 and cut.max() < 0.46
+    close(cut[:, 0], cut[:, 1], 1e-4)  # alike in all frames
+    borders = cut[:, 0] > 0.05
+    assert set(borders.sum(-1).flatten().tolist()) == {0, 1, 2}
+    assert not (borders[..., :2] & borders[..., 2:]).any()
+    assert 0.5 < borders.any(-1).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("field", [option.name for option in fields(AugmentConfig)])
 def test_ranges(field: str) -> None:
     with pytest.raises(ValueError, match=rf"augment\.{field} is -1"):
         AugmentConfig(**{field: -1})
