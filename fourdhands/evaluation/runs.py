@@ -36,7 +36,7 @@ from fourdhands.evaluation.provenance import (
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
 from fourdhands.export.checkpoint import KEY, read_checkpoint
-from fourdhands.export.predictor import Predictor, load_predictor
+from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
 
@@ -62,6 +62,8 @@ class EvaluationConfig:
         mean_pose: manifests or folders whose labels the mean pose is estimated from; null for the
             data that the checkpoint was trained on, or MANO's mean where those are not at hand.
         device: where the network computes.
+        hold: whether a hand that is not confident is held as it was in the nearest earlier frame
+            of its window in which it was (DaHyF); wants windows of several frames.
         pictures: frames to draw of each kind: best, median, worst.
     """
 
@@ -73,6 +75,7 @@ class EvaluationConfig:
     data_root: Path | None = None
     mean_pose: tuple[Path, ...] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    hold: bool = False
     pictures: int = 3
 
     def __post_init__(self) -> None:
@@ -101,6 +104,8 @@ def evaluate_checkpoint(
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
     predictor = load_predictor(checkpoint, _device(config.device))
+    if config.hold:
+        HoldingPredictor(predictor)  # says whether it can
     run = read_checkpoint(checkpoint, mmap=True)[KEY]["run"]
     data_config = _data_config(config, run, data, checkpoint)
     loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
@@ -108,7 +113,10 @@ def evaluate_checkpoint(
     mean_hand, mean_pose_source = _mean_hand(config, data_config, predictor)
     report = EvalReport(
         **evaluate(
-            {"model": predictor, "mean_pose": MeanPosePredictor(mean_hand)},
+            {
+                "model": HoldingPredictor(predictor) if config.hold else predictor,
+                "mean_pose": MeanPosePredictor(mean_hand),
+            },
             loader.test_dataloader(),
             predictor.hand_model,
             root=JOINT_NAMES.index(config.root),
@@ -126,6 +134,7 @@ def evaluate_checkpoint(
                 "root": config.root,
                 "num_frames": data_config.num_frames,
                 "gap": data_config.gap,
+                "hold": config.hold,
             },
             version=__version__,
         ),

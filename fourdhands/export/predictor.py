@@ -1,5 +1,6 @@
 """A trained checkpoint as a function from clips to hands."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from fourdhands.data.collate import CropConfig
 from fourdhands.export.checkpoint import KEY, load_network_weights, read_checkpoint
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
-from fourdhands.models.confidence import hand_confidence
+from fourdhands.models.confidence import hand_confidence, hold_confident
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 from fourdhands.models.two_hands import reconciled_roots
+from fourdhands.skeleton import Side
 from fourdhands.structures import ClipBatch, HandGeometry, Predictions
 
 _CROP_KEYS: Final = ("bbox_scale", "box")
@@ -78,6 +80,45 @@ class Predictor:
         return hand_confidence(
             predictions.joint_logits, geometry.joints, batch.visible_bbox, batch.camera
         )
+
+
+@dataclass(frozen=True)
+class HoldingPredictor:
+    """A predictor that holds hands: one that is not confident stays what it last was (DaHyF).
+
+    Attributes:
+        predictor: of single windows; nothing is held beyond them.
+
+    Raises:
+        ValueError: the predictor has no confidence, or no threshold for it.
+    """
+
+    predictor: Predictor
+
+    def __post_init__(self) -> None:
+        """Make sure that confidence means something."""
+        if self.predictor.network.config.joints_2d is None:
+            raise ValueError("hands cannot be held: the checkpoint has no 2D branch")
+        if math.isnan(self.predictor.confidence_threshold):
+            raise ValueError(
+                "hands cannot be held: the checkpoint has no confidence threshold, its training "
+                "saw no crops without a hand (data.negatives.share)"
+            )
+
+    @torch.inference_mode()
+    def __call__(self, batch: ClipBatch) -> Predictions:
+        """Predict, and hold; 2D joints and cameras of crops stay those of their own frame."""
+        predictions = self.predictor(batch)
+        hand_model = self.predictor.hand_model
+        confidence = self.predictor.confidence(predictions, hand_model(predictions.hands), batch)
+        assert confidence is not None
+        confident = confidence > self.predictor.confidence_threshold
+        hands = hold_confident(
+            predictions.hands, confident & batch.hand_visible.to(confident.device)
+        )
+        roots = hand_model.roots(hands)
+        upsilon = roots[..., Side.LEFT, :] - roots[..., Side.RIGHT, :]
+        return replace(predictions, hands=hands, upsilon=upsilon)
 
 
 def load_predictor(path: Path, device: torch.device | str = "cpu") -> Predictor:

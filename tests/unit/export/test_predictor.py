@@ -8,9 +8,10 @@ import torch
 
 from fourdhands import config
 from fourdhands.export.checkpoint import describe
-from fourdhands.export.predictor import load_predictor
+from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.backbone import BackboneConfig
+from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 from fourdhands.models.sir import SpatialConfig
 from tests.helpers.batches import random_batch
@@ -76,3 +77,24 @@ def test_misfits_are_refused_in_one_line(network, tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         load_predictor(tmp_path / "none.ckpt")
+
+
+def test_hands_are_held_until_they_are_confident_again(network, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no 2D branch"):
+        HoldingPredictor(load_predictor(write_checkpoint(tmp_path / "a.ckpt", network)))
+    trained = TwoHandNetwork(replace(TINY, joints_2d=Joints2dConfig())).eval()
+    predictor = load_predictor(write_checkpoint(tmp_path / "b.ckpt", trained))
+    with pytest.raises(ValueError, match="saw no crops without a hand"):
+        HoldingPredictor(predictor)
+    monkeypatch.setattr(Predictor, "confidence_threshold", 0.5)
+    confident = torch.tensor([[1, 0, 1], [1, 1, 0]]).bool().mT  # (T, S)
+    monkeypatch.setattr(Predictor, "confidence", lambda *_: confident.float().expand(2, 3, 2))
+    batch = random_batch(predictor.hand_model, crop_size=(32, 32))
+    plain, held = predictor(batch), HoldingPredictor(predictor)(batch)
+    for frame, (right, left) in enumerate(((0, 0), (0, 1), (2, 1))):
+        for side, source in enumerate((right, left)):
+            torch.testing.assert_close(
+                held.hands.hand_pose[:, frame, side], plain.hands.hand_pose[:, source, side]
+            )
+    roots = predictor.hand_model.roots(held.hands)
+    torch.testing.assert_close(held.upsilon, roots[..., 1, :] - roots[..., 0, :])
