@@ -181,7 +181,9 @@ def assemble(runs: Sequence[Run], dataset: Dataset, mano: Mano) -> tuple[list[Cl
     hands = HandState(*(labels[n] for n in ("global_orient", "hand_pose", "betas", "transl")))
     is_mesh = known["rotations"] & known["betas"]
     mesh = _pose(hands, is_mesh, mano.released if dataset.left_released else mano.model)
-    other = _pose(hands, is_mesh, mano.model if dataset.left_released else mano.released)
+    other = mesh
+    if (is_mesh & known["joints"])[:, Side.LEFT].any():
+        other = _pose(hands, is_mesh, mano.model if dataset.left_released else mano.released)
     roots = known["placed"] & (known["transl"] | known["joints"] | known["vertices"])
     mesh_placed = is_mesh & known["placed"] & known["transl"]
 
@@ -443,8 +445,7 @@ def _boxes(
     bones = around(joints_2d, joints_2d_valid)
     corners = around(given.unflatten(-1, (2, 2)), torch.ones_like(given[..., :2], dtype=torch.bool))
     bbox = torch.where(outline[..., None], mesh, bones)
-    neither = ~outline & ~joints_2d_valid.any(-1) & is_given
-    bbox = torch.where(neither[..., None], corners, bbox)
+    bbox = torch.where((is_given & ~outline)[..., None], corners, bbox)
     return torch.where((bbox[..., 2:] >= SMALLEST_BOX).all(-1, keepdim=True), bbox, 0.0)
 
 

@@ -64,7 +64,8 @@ class FreiHand(Dataset):
         """Put MANO's mesh where the data set's own is; uv_root and scale are less exact."""
         image, labels = source
         joints, vertices = labels.get("xyz"), labels.get("verts")
-        hand = HandRecord(joints=joints, vertices=vertices, bbox=_WHOLE_IMAGE)
+        whole = None if joints is not None else _WHOLE_IMAGE
+        hand = HandRecord(joints=joints, vertices=vertices, bbox=whole)
         if "mano" in labels:
             values = numbers(labels["mano"], 61)
             hand.global_orient = rotation(values[:3])
