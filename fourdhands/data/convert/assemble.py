@@ -443,7 +443,7 @@ def _boxes(
     bones = around(joints_2d, joints_2d_valid)
     corners = around(given.unflatten(-1, (2, 2)), torch.ones_like(given[..., :2], dtype=torch.bool))
     bbox = torch.where(outline[..., None], mesh, bones)
-    neither = ~outline & ~joints_2d_valid.any(-1) & is_given
+    neither = ~outline & (joints_2d_valid.sum(-1) < 2) & is_given  # a wrist has no size
     bbox = torch.where(neither[..., None], corners, bbox)
     return torch.where((bbox[..., 2:] >= SMALLEST_BOX).all(-1, keepdim=True), bbox, 0.0)
 

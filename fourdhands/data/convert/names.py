@@ -30,5 +30,7 @@ class Entry:
 
 DATASETS: Final[Mapping[str, Entry]] = {
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
+    "ho3d_v2": Entry("HO3D v2", "ho3d:Ho3dV2"),
+    "ho3d_v3": Entry("HO3D v3", "ho3d:Ho3dV3"),
 }
 """Lower-case names; the command takes them in other spellings, too."""

@@ -34,7 +34,8 @@ class HandRecord:
         betas: (10,) shape, of the left hand as `Dataset.left_released` says.
         transl: (3,) MANO's.
         vertices: (778, 3) the data set's own mesh, if it brings meshes.
-        bbox: (left, top, right, bottom), for a hand whose joints and mesh are unknown.
+        bbox: (left, top, right, bottom), for a hand whose mesh is unknown, and its joints (but
+            for one).
         placed: whether joints, vertices and transl stand where the hand is, not just anywhere.
     """
 
