@@ -40,15 +40,22 @@ from fourdhands.data.convert.records import (
     Recording,
 )
 from fourdhands.data.convert.sources import read_image, read_json, read_pickle, require
-from fourdhands.skeleton import NUM_JOINTS, NUM_VERTICES, WRIST, Side
+from fourdhands.skeleton import (
+    FINGERTIP_VERTICES,
+    FINGERTIPS,
+    NUM_JOINTS,
+    NUM_VERTICES,
+    WRIST,
+    Side,
+)
 
 _FOLDERS: Final = {"train": "train", "test": "evaluation"}
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]+)/([0-9]{1,9})")
 _MANY_CAMERAS: Final = re.compile(r"(.*[0-9])([0-9])")
 _SAME_PLACE: Final = 0.01
 """Metres between two files' wrists of one hand; far less than a hand, far more than rounding."""
-_WITHIN_REACH: Final = 0.3
-"""Metres from a wrist to the middle of its hand at most."""
+_SAME_TIP: Final = 0.02
+"""Metres from a tip to the vertex that others call the tip; far less than between fingers."""
 _LENGTHS: Final = {66_034: "ho3d_v2", 11_524: "ho3d_v2", 83_325: "ho3d_v3", 20_137: "ho3d_v3"}
 """Lines of the official lists: the versions have the same layout, but not the same labels."""
 
@@ -185,13 +192,15 @@ class Ho3d(HOnnotateSet):
         wrist = None if hand.joints is None else np.asarray(hand.joints)[WRIST]
         if "xyz" in published:
             hand.joints, hand.joints_valid = _joints(numbers(published["xyz"], NUM_JOINTS, 3))
-            if wrist is not None and _apart(wrist, hand.joints[WRIST]) > _SAME_PLACE:
+            apart = 0.0 if wrist is None else np.linalg.norm(wrist - hand.joints[WRIST])
+            if apart > _SAME_PLACE:
                 raise BadFrameError("the published wrist is not where the pickle has it")
-            wrist = hand.joints[WRIST]
         if "verts" in published:
             vertices = numbers(published["verts"], NUM_VERTICES, 3) @ OPENCV_FROM_OPENGL
-            if wrist is not None and _apart(wrist, vertices.mean(0)) > _WITHIN_REACH:
-                raise BadFrameError("the published mesh is not where the wrist is")
+            if "xyz" in published:
+                off = np.asarray(hand.joints)[list(FINGERTIPS)] - vertices[list(FINGERTIP_VERTICES)]
+                if np.linalg.norm(off, axis=-1).max() > _SAME_TIP:
+                    raise BadFrameError("the published joints are not those of the mesh")
             hand.vertices = vertices
         return {Side.RIGHT: hand}
 
@@ -228,10 +237,6 @@ def _joints(points: ArrayLike) -> tuple[Floats, Floats]:
     joints, valid = np.zeros((NUM_JOINTS, 3)), np.zeros(NUM_JOINTS)
     joints[WRIST], valid[WRIST] = numbers(found, 3), 1
     return joints, valid
-
-
-def _apart(one: Floats, other: Floats) -> float:
-    return float(np.linalg.norm(one - other))
 
 
 def _compact(entry: Any) -> Any:

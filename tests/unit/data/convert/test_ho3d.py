@@ -158,8 +158,13 @@ def test_bad_frames_leave_the_others_alone(tmp_path: Path) -> None:
 
 def write_evaluation(root: Path) -> list[TrueHand]:
     rng = np.random.default_rng(3)
-    hands = [true_hand(rng, Side.RIGHT, K) for _ in range(3)]
-    names = ["SM1/0002", "AP10/0000", "SM1/0000"]  # published labels come in this order
+    hands = [true_hand(rng, Side.RIGHT, K) for _ in range(4)]
+    names = [
+        "SM1/0002",
+        "AP10/0000",
+        "SM1/0000",
+        "AP10/0001",
+    ]  # published labels come in this order
     for name, hand in zip(names, hands, strict=True):
         write_frame(root, "evaluation", name, evaluation_meta(hand), [hand], "png")
     (root / "evaluation.txt").write_text("\n".join(names))
@@ -172,7 +177,7 @@ def test_hidden_hands_have_their_wrist_and_box(tmp_path: Path) -> None:
     convert("ho3d_v2", root, out)
     clips = stored_clips(out, "test")
     assert [(c.sequence, c.camera, c.frame_ids) for c in clips] == [
-        ("AP1", "0", (0,)),
+        ("AP1", "0", (0, 1)),
         ("SM1", "", (0,)),
         ("SM1", "", (2,)),
     ]
@@ -188,6 +193,7 @@ def test_published_hands_take_the_place_of_hidden_ones(tmp_path: Path) -> None:
     hands = write_evaluation(root)
     xyz = [joints(hand) for hand in hands]
     xyz[1] = opengl(xyz[1])  # in a frame that is not the pickle's
+    xyz[3] = opengl(hands[3].joints)  # in the common order, which is not HO3D's
     (root / "evaluation_xyz.json").write_text(json.dumps([x.tolist() for x in xyz]))
     verts = [opengl(hand.vertices).tolist() for hand in hands]
     (root / "evaluation_verts.json").write_text(json.dumps(verts))
@@ -197,7 +203,10 @@ def test_published_hands_take_the_place_of_hidden_ones(tmp_path: Path) -> None:
     for clip, hand in zip(stored_clips(out, "test"), (hands[2], hands[0]), strict=True):
         assert clip.vertices is not None and clip.vertices_valid[0, 0]
         assert np.abs(clip.vertices[0, 0] - hand.vertices).max() < 1e-5
-    assert skipped(out, "test") == {"the published wrist is not where the pickle has it": 1}
+    assert skipped(out, "test") == {
+        "the published joints are not those of the mesh": 1,
+        "the published wrist is not where the pickle has it": 1,
+    }
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
