@@ -4,6 +4,7 @@ A hand is made once, in its camera's frame, by the open hand; each data set's fi
 in that data set's own way. `assert_converted` holds what comes out of the stream against it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from fourdhands.cli.main import main
 from fourdhands.data.collate import Collate, CropConfig
 from fourdhands.data.convert.conventions import Mano, MeshParameters, rotation
 from fourdhands.data.manifest import find_shards
+from fourdhands.data.schema import Clip, decode_clip
+from fourdhands.data.shards import SetSummary, read_samples
 from fourdhands.data.stream import EvalStream
 from fourdhands.geometry.camera import project
 from fourdhands.hands.mano import HandModel
@@ -96,10 +99,12 @@ def true_hand(
     *,
     centre: Sequence[float] = (0.0, 0.0, 0.6),
     released: bool = False,
+    betas: Floats | None = None,
 ) -> TrueHand:
     """A hand with bent fingers and a shape of its own, its wrist about a place in front."""
     pose = MANO.assets[side].hands_mean + rng.normal(0, FINGER_SPREAD, 45)
-    orient, betas = rng.normal(0, 1.0, 3), rng.normal(0, 1.0, 10)
+    orient, own_betas = rng.normal(0, 1.0, 3), rng.normal(0, 1.0, 10)
+    betas = own_betas if betas is None else betas
     wrist = MANO.wrist_at_rest(side, betas, released=released)
     transl = np.array(centre) + rng.normal(0, 0.01, 3) - wrist
     made = MANO.geometry(
@@ -178,6 +183,18 @@ def converted(out: Path, split: str) -> dict[FrameName, tuple[ClipBatch, int]]:
         meta = batch.meta[0]
         found[meta.sequence, meta.camera, meta.frame_ids[0]] = batch, 0
     return found
+
+
+def stored_clips(out: Path, split: str) -> list[Clip]:
+    """The clips of a converted split as they are stored, in their order."""
+    shards = SetSummary.load(out / f"{split}.json").shards
+    return [decode_clip(s) for e in shards for s in read_samples(out / e.file)]
+
+
+def skipped(out: Path, split: str) -> dict[str, int]:
+    """Frames that were left out, by reason."""
+    report = json.loads((out / f"{split}-report.json").read_text())
+    return {reason: entry["frames"] for reason, entry in report["skipped"].items()}
 
 
 def assert_converted(

@@ -30,5 +30,9 @@ class Entry:
 
 DATASETS: Final[Mapping[str, Entry]] = {
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
+    "h2o": Entry("H2O of Kwon et al.", "h2o:H2O"),
+    "h2o3d": Entry("H2O-3D", "h2o3d:H2O3D"),
+    "ho3d_v2": Entry("HO3D v2", "ho3d:Ho3dV2"),
+    "ho3d_v3": Entry("HO3D v3", "ho3d:Ho3dV3"),
 }
 """Lower-case names; the command takes them in other spellings, too."""
