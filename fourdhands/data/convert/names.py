@@ -29,6 +29,12 @@ class Entry:
 
 
 DATASETS: Final[Mapping[str, Entry]] = {
+    "coco_wholebody": Entry("COCO-WholeBody v1.0, its hands", "coco_wholebody:CocoWholeBody"),
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
+    "halpe": Entry("Halpe Full-Body, its hands", "halpe:Halpe"),
+    "mpii_nzsl": Entry("MPII+NZSL hands (CMU HandDB)", "mpii_nzsl:MpiiNzsl"),
+    "mtc": Entry("MTC (Panoptic Studio, Monocular Total Capture)", "mtc:Mtc"),
+    "renderih": Entry("RenderIH", "renderih:RenderIh"),
+    "rhd": Entry("RHD v2 (Rendered Handpose Dataset)", "rhd:Rhd"),
 }
 """Lower-case names; the command takes them in other spellings, too."""
