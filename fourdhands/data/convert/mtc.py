@@ -6,9 +6,9 @@
 
 These lie in the root or, for several releases, each in a folder of its own. training_data and
 testing_data list persons: seqName, frame_str, id and, where there are such hands, left_hand and
-right_hand of landmarks (63) and, by camera, 2D of insideImg, occluded (21 each) and overlap. Cameras
-are K, R, t and distCoef k1, k2, p1, p2, k3, with x_c = R x + t. Centimetres; joints in the common
-order.
+right_hand of landmarks (63) and, by camera, 2D of insideImg, occluded (21 each) and overlap.
+Cameras are K, R, t and distCoef k1, k2, p1, p2, k3, with x_c = R x + t. Centimetres; joints in the
+common order.
 
 Only the views that the authors use become frames: all joints inside the image, none occluded, no
 overlap with the other hand. Where the list of reviewed hands has a sequence, hands that it does not

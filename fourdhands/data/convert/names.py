@@ -29,9 +29,9 @@ class Entry:
 
 
 DATASETS: Final[Mapping[str, Entry]] = {
-    "coco_wholebody": Entry("COCO-WholeBody v1.0, its hands", "coco_wholebody:CocoWholeBody"),
+    "coco_wholebody": Entry("the hands of COCO-WholeBody v1.0", "coco_wholebody:CocoWholeBody"),
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
-    "halpe": Entry("Halpe Full-Body, its hands", "halpe:Halpe"),
+    "halpe": Entry("the hands of Halpe Full-Body", "halpe:Halpe"),
     "mpii_nzsl": Entry("MPII+NZSL hands (CMU HandDB)", "mpii_nzsl:MpiiNzsl"),
     "mtc": Entry("MTC (Panoptic Studio, Monocular Total Capture)", "mtc:Mtc"),
     "renderih": Entry("RenderIH", "renderih:RenderIh"),
