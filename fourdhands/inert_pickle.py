@@ -219,7 +219,7 @@ class _Resolver:
         if isinstance(value, _Note):
             return value.resolve(self)
         if isinstance(value, dict):
-            return {key: self(item) for key, item in value.items()}
+            return {self(key): self(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return type(value)(self(item) for item in value)
         return value

@@ -197,6 +197,46 @@ def skipped(out: Path, split: str) -> dict[str, int]:
     return {reason: entry["frames"] for reason, entry in report["skipped"].items()}
 
 
+def stored(out: Path, split: str) -> dict[FrameName, tuple[Clip, int]]:
+    """Every frame of a converted split as it lies in its shard: clip, place in it."""
+    return {
+        (clip.sequence, clip.camera, number): (clip, k)
+        for shard in find_shards(out / f"{split}.json", out).shards
+        for clip in map(decode_clip, read_samples(shard))
+        for k, number in enumerate(clip.frame_ids)
+    }
+
+
+Points = tuple[Floats, NDArray[np.bool_]]
+"""Places (21, 2) in an image, and which of them are labelled."""
+
+
+def assert_labelled_2d(
+    out: Path, split: str, truth: Mapping[FrameName, Mapping[Side, Points]]
+) -> None:
+    """The stream serves exactly these frames and hands, with their 2D labels and no others.
+
+    Args:
+        out: folder of the conversion.
+        split: of it.
+        truth: hands by frame and side.
+    """
+    found = converted(out, split)
+    assert sorted(found) == sorted(truth)
+    for name, hands in truth.items():
+        batch, _ = found[name]
+        assert batch.labels is not None
+        labels = batch.labels[0, 0]
+        present = {Side(s) for s in batch.hand_present[0, 0].nonzero()[:, 0].tolist()}
+        assert present == set(hands), name
+        assert not labels.joints_valid.any() and not labels.hands_valid.any(), name
+        assert not labels.roots_valid.any(), name
+        for side, (points, valid) in hands.items():
+            assert (labels.joints_2d_valid[side].numpy() == valid).all(), (name, side)
+            off = np.linalg.norm(labels.joints_2d[side].numpy() - points, axis=-1)[valid]
+            assert (off < PIXELS).all(), (name, side, off.max())
+
+
 def assert_converted(
     out: Path,
     split: str,

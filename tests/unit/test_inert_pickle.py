@@ -93,6 +93,11 @@ def test_sparse_matrices_become_dense(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read["rows"], dense)
 
 
+def test_numpy_numbers_are_keys() -> None:
+    content = {np.int64(3): {np.str_("K"): np.float32(2.5)}}
+    assert loads(pickle.dumps(content), "test") == {3: {"K": 2.5}}
+
+
 @pytest.mark.parametrize("protocol", range(5))
 def test_arrays_of_dictionaries_survive(protocol: int) -> None:
     frames = np.array([{"pose": np.arange(3.0), "name": "a"}, None], dtype=object)

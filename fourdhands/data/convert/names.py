@@ -29,10 +29,16 @@ class Entry:
 
 
 DATASETS: Final[Mapping[str, Entry]] = {
+    "coco_wholebody": Entry("the hands of COCO-WholeBody v1.0", "coco_wholebody:CocoWholeBody"),
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
     "h2o": Entry("H2O of Kwon et al.", "h2o:H2O"),
     "h2o3d": Entry("H2O-3D", "h2o3d:H2O3D"),
+    "halpe": Entry("the hands of Halpe Full-Body", "halpe:Halpe"),
     "ho3d_v2": Entry("HO3D v2", "ho3d:Ho3dV2"),
     "ho3d_v3": Entry("HO3D v3", "ho3d:Ho3dV3"),
+    "mpii_nzsl": Entry("MPII+NZSL hands (CMU HandDB)", "mpii_nzsl:MpiiNzsl"),
+    "mtc": Entry("MTC (Panoptic Studio, Monocular Total Capture)", "mtc:Mtc"),
+    "renderih": Entry("RenderIH", "renderih:RenderIh"),
+    "rhd": Entry("RHD v2 (Rendered Handpose Dataset)", "rhd:Rhd"),
 }
 """Lower-case names; the command takes them in other spellings, too."""

@@ -30,6 +30,11 @@ def require(path: Path, what: str) -> Path:
     return path
 
 
+def first_existing(*paths: Path) -> Path:
+    """The first of some places where something may lie; the very first if it is nowhere."""
+    return next((path for path in paths if path.exists()), paths[0])
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
