@@ -30,5 +30,7 @@ class Entry:
 
 DATASETS: Final[Mapping[str, Entry]] = {
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
+    "interhand26m": Entry("InterHand2.6M", "interhand26m:InterHand26M"),
+    "reinterhand": Entry("Re:InterHand", "reinterhand:ReInterHand"),
 }
 """Lower-case names; the command takes them in other spellings, too."""
