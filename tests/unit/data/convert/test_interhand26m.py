@@ -293,6 +293,8 @@ def test_older_trees_and_unpacked_folders(tmp_path: Path) -> None:
     assert record.hands[Side.LEFT].betas is not None
     with pytest.raises(FileNotFoundError):
         InterHand26M(tmp_path, release="30fps").splits()
+    with pytest.raises(ValueError, match="release"):
+        InterHand26M(tmp_path / "InterHand2.6M_5fps_batch1", release="30fps").splits()
 
 
 def test_missing_label_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
