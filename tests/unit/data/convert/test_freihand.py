@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fourdhands.skeleton import Side
 from tests.helpers.official import (
     TrueHand,
     assert_converted,
@@ -14,6 +13,8 @@ from tests.helpers.official import (
     true_hand,
     write_picture,
 )
+
+from fourdhands.skeleton import Side
 
 SIZE = (224, 224)
 VERSIONS = 2
