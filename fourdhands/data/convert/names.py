@@ -36,8 +36,10 @@ DATASETS: Final[Mapping[str, Entry]] = {
     "halpe": Entry("the hands of Halpe Full-Body", "halpe:Halpe"),
     "ho3d_v2": Entry("HO3D v2", "ho3d:Ho3dV2"),
     "ho3d_v3": Entry("HO3D v3", "ho3d:Ho3dV3"),
+    "interhand26m": Entry("InterHand2.6M", "interhand26m:InterHand26M"),
     "mpii_nzsl": Entry("MPII+NZSL hands (CMU HandDB)", "mpii_nzsl:MpiiNzsl"),
     "mtc": Entry("MTC (Panoptic Studio, Monocular Total Capture)", "mtc:Mtc"),
+    "reinterhand": Entry("Re:InterHand", "reinterhand:ReInterHand"),
     "renderih": Entry("RenderIH", "renderih:RenderIh"),
     "rhd": Entry("RHD v2 (Rendered Handpose Dataset)", "rhd:Rhd"),
 }

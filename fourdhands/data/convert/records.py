@@ -1,8 +1,10 @@
 """What a data set's own file has to say: which recordings there are, and what each frame holds."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,6 +90,16 @@ class Recording:
     frames: Sequence[tuple[int, Any]]
     step: int = 1
     fps: float | None = None
+
+
+def usual_step(lists: Iterable[Iterable[int]]) -> int:
+    """The most frequent difference of neighbouring frame numbers, which increase; 1 if none.
+
+    Args:
+        lists: numbers of the frames of one sequence, a list for each camera.
+    """
+    counts = Counter(b - a for numbers in lists for a, b in pairwise(numbers))
+    return max(counts, key=lambda step: (counts[step], -step), default=1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -35,15 +36,20 @@ def first_existing(*paths: Path) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, compact: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: of the file.
+        compact: makes something smaller of every object as soon as it is read, for files that would
+            not fit into memory as they are; it raises nothing.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_hook=compact)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
 
