@@ -30,5 +30,6 @@ class Entry:
 
 DATASETS: Final[Mapping[str, Entry]] = {
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
+    "hamer": Entry("HaMeR's training tars", "hamer:Hamer"),
 }
 """Lower-case names; the command takes them in other spellings, too."""
