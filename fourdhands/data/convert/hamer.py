@@ -43,6 +43,8 @@ MIN_CONFIDENCE: Final = 0.3
 MIN_JOINTS: Final = 5
 MAX_BETA: Final = 3.0
 MAX_REPROJECTION_LOSS: Final = 31000.0
+MOST_HANDS: Final = 100
+"""Of an image; more are no labels."""
 _BOX_UNIT: Final = 200.0
 """Pixels of a `scale` of one."""
 _IMAGES: Final = ("jpg", "jpeg", "png")
@@ -217,7 +219,7 @@ def _members(tar: Path, samples: dict[str, _Sample]) -> Iterator[tuple[str, _Par
             raw.seek(file.offset)
             if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end of archive")
-    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError):
+    except Exception:  # headers can be damaged in many ways, each with its exception
         # what was found before is good
         samples[f"the rest of {tar.name}"] = _Sample(fault="a tar is cut off or damaged")
 
@@ -251,6 +253,8 @@ def _read_labels(root: Path, source: _Source) -> list[Any]:
         raise BadFrameError("the pickle of the labels is damaged") from None
     if not isinstance(hands, list | tuple):
         raise BadFrameError("the labels are no list of hands")
+    if len(hands) > MOST_HANDS:
+        raise BadFrameError("the labels are of more hands than an image shows")
     return list(hands)
 
 
