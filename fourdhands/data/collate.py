@@ -6,6 +6,7 @@ every crop cut in one warp.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -34,7 +35,8 @@ _END_OF_JPEG: Final = b"\xff\xd9"
 class StoredClip:
     """A sample as read from its shard, and its labels, decoded when first asked for.
 
-    The windows of a clip share one of these, so that a shuffle buffer holds its bytes once.
+    The windows of a clip share the labels and what jpgs they have in common; none holds a jpg that
+    it does not show (see `only`), so that a shuffle buffer keeps no more than it will serve.
     """
 
     def __init__(self, sample: Mapping[str, Any]):
@@ -43,17 +45,25 @@ class StoredClip:
         Raises:
             BadSampleError: the sample holds no frames.
         """
-        self.sample = sample
+        self.jpgs = {name: data for name, data in sample.items() if name.endswith(".jpg")}
+        self._labels = _StoredLabels({**sample, **dict.fromkeys(self.jpgs, b"")})
         self.num_frames = count_frames(sample) or self.clip.num_frames
 
-    @cached_property
+    def only(self, frames: Sequence[int]) -> "StoredClip":
+        """The same clip with the jpgs of some frames."""
+        names = [_jpg(index) for index in frames]
+        part = copy(self)
+        part.jpgs = {name: self.jpgs[name] for name in names if name in self.jpgs}
+        return part
+
+    @property
     def clip(self) -> Clip:
-        """The checked clip.
+        """The checked clip; its frames are empty.
 
         Raises:
             BadSampleError: the sample breaks the schema.
         """
-        return decode_clip(self.sample)
+        return self._labels.clip
 
     def decode_frame(self, index: int) -> NDArray[np.uint8]:
         """Decode one frame, (H, W, 3) in OpenCV's channel order, blue first.
@@ -61,7 +71,7 @@ class StoredClip:
         Raises:
             BadSampleError: the jpg is broken, or not of the size that the clip states.
         """
-        data = self.clip.frames[index]
+        data = self.jpgs[_jpg(index)]
         image = None
         # OpenCV fills up a jpg that was cut off with grey, so the end mark is looked for here
         if _END_OF_JPEG in data[-64:]:
@@ -76,10 +86,23 @@ class StoredClip:
         return np.asarray(image, np.uint8)
 
     def _bad_frame(self, index: int, reason: str) -> BadSampleError:
-        shard = str(self.sample.get("__url__", ""))
-        return BadSampleError(
-            shard, self.clip.key, f"{index:03d}.jpg", f"{reason}; write the shard again"
-        )
+        shard = str(self._labels.sample.get("__url__", ""))
+        return BadSampleError(shard, self.clip.key, _jpg(index), f"{reason}; write the shard again")
+
+
+class _StoredLabels:
+    """A sample without its jpgs, decoded once for all windows of the clip."""
+
+    def __init__(self, sample: Mapping[str, Any]):
+        self.sample = sample
+
+    @cached_property
+    def clip(self) -> Clip:
+        return decode_clip(self.sample)
+
+
+def _jpg(index: int) -> str:
+    return f"{index:03d}.jpg"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The order in which clips reach the network: in training, and once through for evaluation.
 
 Both streams run inside the workers of a `DataLoader` and yield whole batches. Shards are dealt to
-the streams of all ranks and workers; a shuffle buffer holds references to encoded bytes.
+the streams of all ranks and workers; a shuffle buffer holds encoded bytes, of each window its own.
 
 Training never ends by itself: epochs are numbers of steps. Which windows a worker draws depends on
 (seed, epoch, rank, worker) alone, and how a clip is augmented on that and the window's position, so
@@ -208,7 +208,8 @@ def training_windows(
     latest = stored.num_frames - 1 - (fitting - 1) * gap
     for _ in range(stored.num_frames // fitting):
         start = int(rng.integers(latest + 1))
-        yield Window(stored, tuple(range(start, start + fitting * gap, gap)))
+        frames = tuple(range(start, start + fitting * gap, gap))
+        yield Window(stored.only(frames), frames)
 
 
 def evaluation_windows(stored: StoredClip, num_frames: int, gap: int) -> Iterator[Window]:

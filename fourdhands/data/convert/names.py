@@ -34,6 +34,7 @@ DATASETS: Final[Mapping[str, Entry]] = {
     "h2o": Entry("H2O of Kwon et al.", "h2o:H2O"),
     "h2o3d": Entry("H2O-3D", "h2o3d:H2O3D"),
     "halpe": Entry("the hands of Halpe Full-Body", "halpe:Halpe"),
+    "hamer": Entry("HaMeR's training tars", "hamer:Hamer"),
     "ho3d_v2": Entry("HO3D v2", "ho3d:Ho3dV2"),
     "ho3d_v3": Entry("HO3D v3", "ho3d:Ho3dV3"),
     "interhand26m": Entry("InterHand2.6M", "interhand26m:InterHand26M"),

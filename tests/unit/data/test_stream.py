@@ -1,7 +1,9 @@
+import gc
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -104,6 +106,35 @@ def test_training_windows_start_anywhere() -> None:
     rng = np.random.default_rng(0)
     starts = {w.frames[0] for _ in range(50) for w in training_windows(stored, 2, 3, rng)}
     assert starts == {0, 1, 2}
+
+
+def test_window_that_waits_holds_its_own_jpgs_only() -> None:
+    """A buffer of single frames would otherwise hold the whole clips that they are of."""
+    clip = random_clip(np.random.default_rng(0), num_frames=40)
+    sample = encode_clip(clip)
+    names = {name for name in sample if name.endswith(".jpg")}
+    windows = list(training_windows(StoredClip(sample), 3, 5, np.random.default_rng(0)))
+    members = {id(sample[name]): name for name in names}
+    del sample
+    assert len(windows) == 13
+    for window in windows:
+        held = {members[key] for key in reachable(window) & members.keys()}
+        assert held == {f"{k:03d}.jpg" for k in window.frames}
+        decoded = window.stored.decode_frame(window.frames[-1])
+        expected = cv2.imdecode(np.frombuffer(clip.frames[window.frames[-1]], np.uint8), 1)
+        np.testing.assert_array_equal(decoded, expected)
+
+
+def reachable(thing: object) -> set[int]:
+    """Identities of everything that an object keeps alive, classes and modules aside."""
+    found: set[int] = set()
+    todo = [thing]
+    while todo:
+        one = todo.pop()
+        if id(one) not in found and not isinstance(one, type | ModuleType):
+            found.add(id(one))
+            todo += gc.get_referents(one)
+    return found
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 4, 7])
