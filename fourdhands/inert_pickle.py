@@ -87,6 +87,20 @@ class _Array(_Note):
         return array.astype(flat.dtype.newbyteorder("="))
 
 
+class _Buffer(_Note):
+    """`numpy.core.numeric._frombuffer(bytes, dtype, shape, order)`, of protocol 5."""
+
+    def resolve(self, resolve: "_Resolver") -> Array:
+        data, dtype, shape, order = self.arguments
+        if not (isinstance(data, bytes | bytearray) and isinstance(dtype, _Dtype)):
+            raise ValueError("an array without bytes or number type")
+        if order not in ("C", "F") or (number_type := dtype.resolve(resolve)).hasobject:
+            raise ValueError("an array that is not made of numbers")
+        flat = np.frombuffer(bytes(data), number_type)
+        array = flat.reshape(shape, order=order)  # type: ignore[call-overload]
+        return array.astype(flat.dtype.newbyteorder("="))
+
+
 class _Scalar(_Note):
     """`numpy.core.multiarray.scalar(dtype, bytes)`."""
 
@@ -177,6 +191,7 @@ _STAND_INS: Final[dict[str, object]] = {
     "numpy.ndarray": _Array,
     "numpy.dtype": _Dtype,
     **{f"{core}.{name}": c for core in ("numpy.core", "numpy._core") for name, c in _NUMPY.items()},
+    **{f"{core}.numeric._frombuffer": _Buffer for core in ("numpy.core", "numpy._core")},
     **{f"scipy.sparse.{module}.csc_matrix": _SparseColumns for module in ("csc", "_csc")},
     **{f"scipy.sparse.{module}.csr_matrix": _SparseRows for module in ("csr", "_csr")},
     "chumpy.Ch": _Ch,

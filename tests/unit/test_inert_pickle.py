@@ -98,7 +98,7 @@ def test_numpy_numbers_are_keys() -> None:
     assert loads(pickle.dumps(content), "test") == {3: {"K": 2.5}}
 
 
-@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("protocol", range(6))
 def test_arrays_of_dictionaries_survive(protocol: int) -> None:
     frames = np.array([{"pose": np.arange(3.0), "name": "a"}, None], dtype=object)
     names = np.array(["left", "right"])
@@ -107,7 +107,7 @@ def test_arrays_of_dictionaries_survive(protocol: int) -> None:
     assert (read[0][0]["pose"] == np.arange(3.0)).all() and (read[1] == names).all()
 
 
-@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("dtype", ["<f8", ">f4", "<i8", "|u1", "<u4", "|b1"])
 def test_arrays_survive(tmp_path: Path, protocol: int, dtype: str) -> None:
     array = np.arange(24).reshape(2, 3, 4).astype(dtype)
