@@ -55,6 +55,11 @@ def test_finds_shards_in_order(tmp_path: Path, shards: list[Path]) -> None:
         ({"num_shards": 2.5}, "whole number"),
         ({"shards": "/anywhere/*.tar"}, "relative"),
         ({"checksums": [1]}, "sha256"),
+        ({"annotations": ["joints"]}, "a list of boxes, joints_2d"),
+        ({"expected": {"images": 3}}, "clips, frames, hands"),
+        ({"expected": {"frames": True}}, "positive whole numbers"),
+        ({"counts_checked": "perhaps"}, "true or false"),
+        ({"citation": ["A. Author"]}, "text"),
     ],
 )
 def test_bad_fields(tmp_path: Path, changes: dict[str, object], message: str) -> None:
