@@ -13,7 +13,6 @@ _HEADINGS = (
     "split",
     "status",
     "frames",
-    "expected",
     "hands",
     "shards",
     "size",
@@ -22,14 +21,14 @@ _HEADINGS = (
     "annotations",
     "licence",
 )
-_NUMBERS = frozenset(("frames", "expected", "hands", "shards", "size", "fps", "weight"))
+_NUMBERS = frozenset(("frames", "hands", "shards", "size", "fps", "weight"))
 
 
 def list_sets(*, manifests: Path = Path("data_manifests"), root: Path = Path("data")) -> None:
-    """List the data sets: what there is of each, and what there should be.
+    """List the data sets: what there is of each / what there should be, where that is known.
 
     Nothing is read but names, sizes and what was written down: see `fourdhands data check`. A ~
-    before an expected number: nobody has checked that figure.
+    marks figures that nobody has checked.
 
     Args:
         manifests: Folder of manifests.
@@ -121,16 +120,13 @@ def plain(name: str) -> str:
 
 def _row(stock: Stock) -> tuple[str, ...]:
     known = stock.manifest
-    expected = known.expected.get("frames")
-    unchecked = "" if known.counts_checked else "~"
     return (
         stock.name,
         known.split,
         stock.status,
-        _number(stock.frames),
-        f"{unchecked}{expected}" if expected else "-",
-        _number(stock.hands),
-        _number(len(stock.shards) or None),
+        _of(stock.frames, known, "frames"),
+        _of(stock.hands, known, "hands"),
+        str(len(stock.shards) or "-"),
         _size(stock.bytes),
         f"{known.fps:g}",
         f"{known.weight:g}",
@@ -139,8 +135,11 @@ def _row(stock: Stock) -> tuple[str, ...]:
     )
 
 
-def _number(value: int | None) -> str:
-    return "-" if value is None else str(value)
+def _of(there: int | None, known: Manifest, name: str) -> str:
+    number = "-" if there is None else str(there)
+    if (expected := known.expected.get(name)) is None:
+        return number
+    return f"{number} / {'' if known.counts_checked else '~'}{expected}"
 
 
 def _size(count: int) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fourdhands.data.manifest import Annotation, Manifest
 from fourdhands.data.pool import count_done, run_tasks
-from fourdhands.data.schema import BadSampleError, Clip
+from fourdhands.data.schema import SCHEMA_VERSION, BadSampleError, Clip
 from fourdhands.data.shards import SetSummary, ShardEntry, inspect_shard
 
 Status = Literal["missing", "unfinished", "complete", "differs"]
@@ -53,6 +53,7 @@ class Stock:
         frames: likewise.
         hands: likewise.
         left_out: frames that conversion left out, each for a reason that its report gives.
+        readable: whether this program reads samples of their version.
         faults: what is wrong but the counts, a line each.
         remarks: what else is worth knowing, a line each.
     """
@@ -66,6 +67,7 @@ class Stock:
     frames: int | None = None
     hands: int | None = None
     left_out: int | None = None
+    readable: bool = True
     faults: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -128,13 +130,20 @@ def take_stock(path: Path, manifest: Manifest, root: Path) -> Stock:
         return Stock(path, manifest, "missing")
     faults = _Faults()
     entries: dict[Path, ShardEntry] = {}
-    finished, planned = True, 0
+    finished, outdated, planned = True, False, 0
     for summary_path in summaries:
         try:
             summary = SetSummary.load(summary_path)
         except ValueError as error:
             faults.add(str(error))
             continue
+        if summary.schema_version != SCHEMA_VERSION:
+            faults.add(
+                f"samples of version {summary.schema_version}, this program reads {SCHEMA_VERSION}; "
+                "delete the set and make it again",
+                str(summary_path.relative_to(root)),
+            )
+            outdated = True
         finished &= summary.finished
         planned += summary.num_shards
         entries |= {summary_path.with_name(entry.file): entry for entry in summary.shards}
@@ -160,6 +169,7 @@ def take_stock(path: Path, manifest: Manifest, root: Path) -> Stock:
         frames=frames,
         hands=report.hands,
         left_out=report.left_out,
+        readable=not outdated,
         faults=tuple(faults.lines()),
     )
 
@@ -294,13 +304,13 @@ def check_set(stock: Stock, *, workers: int) -> Stock:
     """Read every shard of a set: bytes, samples, counts.
 
     Args:
-        stock: what is there; a set that is missing or unfinished is returned as it is.
+        stock: what is there; a set that is missing, unfinished or outdated is returned as it is.
         workers: processes.
 
     Returns:
         The stock with what reading it has shown.
     """
-    if stock.status in ("missing", "unfinished"):
+    if stock.state != "finished" or not stock.readable:
         return stock
     readable = [s for s in stock.shards if s.entry is None or _size_fits(s, s.entry)]
     tasks = [(shard,) for shard in readable]

@@ -59,7 +59,7 @@ def test_whole_sets_are_listed_and_pass(places, capsys):
     assert data("list", places) == 0
     gone, toy = capsys.readouterr().out.splitlines()[1:]
     assert gone.split()[:3] == ["gone_train", "train", "missing"]
-    assert toy.split()[:7] == ["toy_train", "train", "complete", "12", "12", "-", "3"]
+    assert toy.split()[:8] == ["toy_train", "train", "complete", "12", "/", "12", "-", "3"]
     assert check(places) == 0  # what is not there is no fault
     assert f"frames {ALL_FRAMES}, hands {2 * ALL_FRAMES}" in capsys.readouterr().out
     assert check(places, "toy", "--workers", "2") == 0
@@ -73,6 +73,14 @@ def test_an_empty_root_is_listed_and_has_nothing_to_check(places, capsys):
     assert capsys.readouterr().out.count("missing") == 2
     assert check(empty) == 1
     assert "nothing was checked" in capsys.readouterr().err
+
+
+def test_all_shipped_manifests_are_listed(tmp_path, capsys):
+    shipped = Path(__file__).parents[3] / "data_manifests"
+    assert data("list", (shipped, tmp_path)) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 1 + len(list(shipped.glob("*.yaml")))
+    assert all("missing" in line for line in out[1:])
 
 
 def test_an_unknown_name_gets_the_nearest(places, capsys):
@@ -156,6 +164,13 @@ def test_other_shards_than_those_on_record_are_found(places, capsys):
     assert "differs" in out and "not the shard that the manifest has on record" in out
     assert "train-000001.tar, train-000002.tar: missing, the manifest lists it" in out
     assert check(places) == 1
+
+
+def test_samples_of_another_version_are_told_without_reading(places, capsys):
+    summary = places[1] / "toy" / "train.json"
+    summary.write_text(summary.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    assert check(places) == 1
+    assert capsys.readouterr().out.count("samples of version 1") == 1
 
 
 def test_an_unfinished_set_is_told(places, capsys):
