@@ -41,7 +41,7 @@ class Manifest:
     """One split of one data set.
 
     Attributes:
-        name: of the data set, as in its clips.
+        name: of the data set; its clips have it, too, perhaps with more after a dash.
         split: train, val or test.
         source: where the data come from: the official page, or the command that makes them.
         licence: under which they may be used.
