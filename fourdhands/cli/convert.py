@@ -99,7 +99,9 @@ def _record(
     """Write checksums into the manifest of a set, if there is one; tell what was done."""
     for path, manifest in known.items():
         if manifest.shards == shards and manifest.name == name:
-            changed = record_shards(path, summary)
-            state = "now has" if changed else "has"
+            try:
+                state = "now has" if record_shards(path, summary) else "has"
+            except (OSError, ValueError) as error:  # the shards are good all the same
+                return f"no checksums filled in: {error}"
             return f"{path} {state} the checksums of {len(summary.shards)} shards"
     return f"{folder} has no manifest of {name} for {shards}: no checksums filled in"
