@@ -1,12 +1,13 @@
 """`fourdhands convert NAME`: official downloads to shards."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fourdhands.data.convert.names import DATASETS
 from fourdhands.data.convert.records import Dataset
 from fourdhands.data.convert.run import Conversion, convert_split
+from fourdhands.data.manifest import Manifest, load_manifests, record_shards
 from fourdhands.data.shards import SetSummary
 from fourdhands.data.sheet import write_contact_sheet
 from fourdhands.hands.assets import load_assets
@@ -25,6 +26,7 @@ def command(name: str) -> Callable[..., None]:
         mano: Path | None = None,
         workers: int | None = None,
         tolerance: float = 0.07,
+        manifests: Path = Path("data_manifests"),
     ) -> None:
         """Bring an official download into shards.
 
@@ -39,8 +41,10 @@ def command(name: str) -> Callable[..., None]:
                 that are MANO parameters mean something with their own model only.
             workers: Processes; one per core if not given.
             tolerance: Share of the hand's size by which labels may disagree with each other.
+            manifests: Folder of manifests; the one whose shards are OUT/SPLIT-*.tar (by the name of
+                the folder OUT) is told the checksums.
         """
-        convert(dataset, out, splits, mano, workers, tolerance)
+        convert(dataset, out, splits, mano, workers, tolerance, manifests)
 
     run.__annotations__["dataset"] = dataset_type
     run.__doc__ = (run.__doc__ or "").replace("an official download", DATASETS[name].title)
@@ -54,8 +58,9 @@ def convert(
     mano: Path | None,
     workers: int | None,
     tolerance: float,
+    manifests: Path,
 ) -> None:
-    """Convert, draw, report (see `command`).
+    """Convert, draw, report, fill in checksums (see `command`).
 
     Raises:
         ValueError: an argument makes no sense, or the download is not what it should be.
@@ -75,11 +80,28 @@ def convert(
         raise ValueError(
             f"splits: {unknown[0]!r} is not in {dataset.root}; there are {', '.join(there)}"
         )
+    known = load_manifests(manifests) if any(manifests.glob("*.yaml")) else {}
     conversion, model = Conversion(dataset, mano), HandModel(assets)
     for split in splits or there:
         report = convert_split(conversion, split, out, workers=workers, tolerance=tolerance)
+        summary = SetSummary.load(out / f"{split}.json")
         sheet = out / f"{split}-sheet.png"
         if not sheet.exists():
-            entries = SetSummary.load(out / f"{split}.json").shards
-            write_contact_sheet([out / e.file for e in entries if e.clips], sheet, model)
-        print("\n".join((*report.lines(), f"  {sheet}")))
+            write_contact_sheet([out / e.file for e in summary.shards if e.clips], sheet, model)
+        shards = f"{out.resolve().name}/{split}-*.tar"
+        record = _record(known, dataset.name, shards, summary, manifests)
+        print("\n".join((*report.lines(), f"  {sheet}", f"  {record}")))
+
+
+def _record(
+    known: Mapping[Path, Manifest], name: str, shards: str, summary: SetSummary, folder: Path
+) -> str:
+    """Write checksums into the manifest of a set, if there is one; tell what was done."""
+    for path, manifest in known.items():
+        if manifest.shards == shards and manifest.name == name:
+            try:
+                state = "now has" if record_shards(path, summary) else "has"
+            except (OSError, ValueError) as error:  # the shards are good all the same
+                return f"no checksums filled in: {error}"
+            return f"{path} {state} the checksums of {len(summary.shards)} shards"
+    return f"{folder} has no manifest of {name} for {shards}: no checksums filled in"

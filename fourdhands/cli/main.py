@@ -54,6 +54,13 @@ COMMANDS = Command(
                 for name, entry in DATASETS.items()
             },
         ),
+        "data": Command(
+            "The data sets that runs can name.",
+            {
+                "list": Command("What there is of each.", "fourdhands.cli.data:list_sets"),
+                "check": Command("Read and verify them.", "fourdhands.cli.data:check_sets"),
+            },
+        ),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
         ),

@@ -46,9 +46,10 @@ def parse(config_type: type[T], args: Sequence[str], *, prog: str | None = None)
 def call(function: Callable[..., T], args: Sequence[str], *, prog: str | None = None) -> T:
     """Call a function with its arguments read from a command line.
 
-    Parameters without a default that may be given by position are read by position, the others as
-    flags. A sequence takes several words; one with a default takes a word at each time the flag is
-    given. The fields of a dataclass parameter (one at most) are flags themselves.
+    Parameters that may be given by position are read by position, the others as flags. A sequence
+    takes several words, or none if it has a default; one with a default and a flag takes a word at
+    each time the flag is given. The fields of a dataclass parameter (one at most) are flags
+    themselves.
 
     Args:
         function: typed, with a Google-style docstring, which becomes the help text.
@@ -119,11 +120,13 @@ def _add_parameter(
     parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, description: str | None
 ) -> None:
     required = parameter.default is inspect.Parameter.empty
-    by_position = required and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    by_position = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
     options: dict[str, Any] = {"type": hint, "help": description}
     if get_origin(hint) in (list, tuple):
         # several words after one flag would take those by position that follow it
         several = {"nargs": "+"} if required else {"action": "append"}
+        if by_position and not required:
+            several = {"nargs": "*"}
         options |= {"type": get_args(hint)[0], **several}
     if hint is bool:
         options["action"] = argparse.BooleanOptionalAction

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import cv2
 import torch
@@ -20,14 +20,15 @@ from tqdm import tqdm
 
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 POLL_SECONDS: Final = 0.2
+R = TypeVar("R")
 
 _done: "Synchronized[int] | None" = None
 _bar: "tqdm[Any] | None" = None
 
 
 def run_tasks(
-    function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], workers: int, bar: "tqdm[Any]"
-) -> None:
+    function: Callable[..., R], tasks: Sequence[tuple[Any, ...]], workers: int, bar: "tqdm[Any]"
+) -> list[R]:
     """Call a function once for each task, in no order.
 
     Args:
@@ -36,19 +37,20 @@ def run_tasks(
         workers: processes; with one the calls are made here.
         bar: moves as the function counts.
 
+    Returns:
+        What the function returned, in the order of the tasks.
+
     Raises:
         OSError: a process died.
         Exception: whatever the function raises.
     """
     workers = min(workers, len(tasks))
     if workers > 1:
-        _run_in_processes(function, tasks, workers, bar)
-        return
+        return _run_in_processes(function, tasks, workers, bar)
     global _bar
     _bar = bar
     try:
-        for task in tasks:
-            function(*task)
+        return [function(*task) for task in tasks]
     finally:
         _bar = None
 
@@ -63,8 +65,8 @@ def count_done(amount: int) -> None:
 
 
 def _run_in_processes(
-    function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], workers: int, bar: "tqdm[Any]"
-) -> None:
+    function: Callable[..., R], tasks: Sequence[tuple[Any, ...]], workers: int, bar: "tqdm[Any]"
+) -> list[R]:
     context = multiprocessing.get_context("spawn")
     done_by_all = context.Value("q", 0)
     before = bar.n
@@ -72,13 +74,15 @@ def _run_in_processes(
         _single_threaded(),
         ProcessPoolExecutor(workers, context, _start_worker, (done_by_all,)) as pool,
     ):
-        pending = {pool.submit(function, *task) for task in tasks}
+        futures = [pool.submit(function, *task) for task in tasks]
+        pending = set(futures)
         try:
             while pending:
                 done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     future.result()
                 bar.update(before + done_by_all.value - bar.n)
+            return [future.result() for future in futures]
         except BrokenProcessPool:
             raise OSError(
                 "a worker process died, perhaps for want of memory; what is finished is kept: "

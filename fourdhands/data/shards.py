@@ -262,8 +262,12 @@ def require_whole(shard: Path) -> None:
             )
 
 
-def inspect_shard(shard: Path) -> ShardEntry:
+def inspect_shard(shard: Path, visit: Callable[[Clip], object] | None = None) -> ShardEntry:
     """Read a whole shard, check every sample and count.
+
+    Args:
+        shard: a tar file.
+        visit: is shown every clip.
 
     Raises:
         FileNotFoundError: the shard is missing.
@@ -271,7 +275,9 @@ def inspect_shard(shard: Path) -> ShardEntry:
     """
     clips = frames = 0
     for sample in read_samples(shard):
-        decode_clip(sample)
+        clip = decode_clip(sample)
+        if visit is not None:
+            visit(clip)
         clips, frames = clips + 1, frames + count_frames(sample)
     with shard.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

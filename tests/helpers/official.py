@@ -162,10 +162,9 @@ def write_picture(path: Path, size: tuple[int, int], hands: Sequence[TrueHand]) 
 
 
 def convert(name: str, root: Path, out: Path, *flags: str) -> None:
-    """Run the command in one process."""
-    status = main(
-        ["convert", name, "--root", str(root), "--out", str(out), "--workers", "1", *flags]
-    )
+    """Run the command in one process; the shipped manifests stay as they are."""
+    folders = ["--root", str(root), "--out", str(out), "--manifests", str(out)]
+    status = main(["convert", name, *folders, "--workers", "1", *flags])
     assert status == 0
 
 

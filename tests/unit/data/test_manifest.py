@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
+from fourdhands.data.convert.names import DATASETS
 from fourdhands.data.manifest import Manifest, find_shards
 from tests.helpers.clips import random_clip, write_set
 
@@ -32,9 +33,21 @@ def shards(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_manifests_load(path: Path) -> None:
+def test_shipped_manifests_are_complete_and_named_alike(path: Path) -> None:
     manifest = Manifest.load(path)
-    assert path.stem.endswith(f"_{manifest.split}")
+    assert manifest.title and manifest.description and manifest.annotations
+    folder, shards = manifest.shards.split("/")
+    part = shards.removesuffix("-*.tar").removesuffix(manifest.split).removesuffix("-")
+    assert path.stem == "_".join(word for word in (folder, part, manifest.split) if word)
+    if folder != "quickstart":
+        assert manifest.citation and manifest.source.startswith("http")
+        assert folder.startswith(manifest.name)
+
+
+def test_shipped_manifests_agree_with_each_other_and_the_converters() -> None:
+    manifests = [Manifest.load(path) for path in SHIPPED]
+    assert len({manifest.shards for manifest in manifests}) == len(manifests)
+    assert {*DATASETS} <= {manifest.name for manifest in manifests}
 
 
 def test_finds_shards_in_order(tmp_path: Path, shards: list[Path]) -> None:
@@ -55,6 +68,11 @@ def test_finds_shards_in_order(tmp_path: Path, shards: list[Path]) -> None:
         ({"num_shards": 2.5}, "whole number"),
         ({"shards": "/anywhere/*.tar"}, "relative"),
         ({"checksums": [1]}, "sha256"),
+        ({"annotations": ["joints"]}, "a list of boxes, joints_2d"),
+        ({"expected": {"images": 3}}, "clips, frames, hands"),
+        ({"expected": {"frames": True}}, "positive whole numbers"),
+        ({"counts_checked": "perhaps"}, "true or false"),
+        ({"citation": ["A. Author"]}, "text"),
     ],
 )
 def test_bad_fields(tmp_path: Path, changes: dict[str, object], message: str) -> None:
