@@ -29,6 +29,10 @@ class Entry:
 
 
 DATASETS: Final[Mapping[str, Entry]] = {
+    "arctic": Entry("ARCTIC", "arctic:Arctic"),
+    "dexycb": Entry("DexYCB", "dexycb:DexYcb"),
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
+    "hanco": Entry("HanCo", "hanco:HanCo"),
+    "hic": Entry("HIC, Hands in Action", "hic:Hic"),
 }
 """Lower-case names; the command takes them in other spellings, too."""
