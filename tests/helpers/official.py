@@ -101,7 +101,7 @@ def true_hand(
     released: bool = False,
     betas: Floats | None = None,
 ) -> TrueHand:
-    """A hand with bent fingers, its wrist about a place in front; a shape of its own if not given."""
+    """A hand with bent fingers, its wrist about a place in front; a random shape if none is given."""
     pose = MANO.assets[side].hands_mean + rng.normal(0, FINGER_SPREAD, 45)
     orient = rng.normal(0, 1.0, 3)
     betas = rng.normal(0, 1.0, 10) if betas is None else betas

@@ -65,17 +65,17 @@ class HanCo(Dataset):
 
     def recordings(self, split: str) -> Iterable[Recording]:
         """One for each sequence and camera."""
-        for folder in ("calib", "xyz"):
-            require(self.root / folder, "a part of HanCo's labels")
+        for part in ("calib", "xyz"):
+            require(self.root / part, "a part of HanCo's labels")
         meta = self._meta()
         for sequence, name in self._sequences():
             for _, camera in numbered(self._folder / name, r"cam(\d)"):
-                folder = self._folder / name / camera
+                images = self._folder / name / camera
                 frames = []
-                for frame, image in numbered(folder, r"(\d+)\.(?:jpg|png)"):
+                for frame, image in numbered(images, r"(\d+)\.(?:jpg|png)"):
                     facts = _facts(meta, sequence, frame)
                     if facts is None or facts["is_train"] == _IS_TRAIN[split]:
-                        path = (folder / image).relative_to(self.root).as_posix()
+                        path = (images / image).relative_to(self.root).as_posix()
                         frames.append((frame, (path, facts)))
                 if frames:
                     yield Recording(name, camera, frames, fps=self.frame_rate)

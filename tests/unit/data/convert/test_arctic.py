@@ -14,9 +14,11 @@ import pytest
 import roma
 import torch
 
+from fourdhands.cli.main import main
+from fourdhands.skeleton import JOINTS_FROM_MANO, Side
 from tests.helpers.official import (
-    FrameName,
     Floats,
+    FrameName,
     TrueHand,
     assert_converted,
     assert_dots,
@@ -29,16 +31,13 @@ from tests.helpers.official import (
     true_hand,
 )
 
-from fourdhands.cli.main import main
-from fourdhands.skeleton import JOINTS_FROM_MANO, Side
-
 LENGTH, OFFSET = 24, 3
 IMAGES = (9, 10, 12, 13, 14)  # 11 is missing; 9 and 14 are of the ten frames at the ends
 USED, BROKEN = (10, 12, 13), 12
 BEHIND = 13
 """Here both hands are behind the egocentric camera."""
 SIZES = {0: (560, 400), 1: (480, 360), 2: (420, 400)}
-LENS = np.array([0.3, -0.2, 0.004, -0.003, 0.05, 0.25, -0.1, 0.02])
+LENS = np.array([-0.4, 0.1, 0.02, -0.015, 0.03, 0.1, 0.02, 0.01])
 BETAS = {Side.RIGHT: 0.8 * np.ones(10), Side.LEFT: -0.9 * np.ones(10)}
 Truth = dict[FrameName, list[TrueHand]]
 
@@ -54,6 +53,11 @@ def about(turn: Floats, away: float) -> Floats:
     return move
 
 
+def through_lens(hand: TrueHand, K: Floats) -> Floats:
+    found, _ = cv2.projectPoints(hand.joints, np.zeros(3), np.zeros(3), K, LENS)
+    return np.asarray(found[:, 0], np.float64)
+
+
 class Arctic:
     """A fixture: one sequence of subject s01, one of s05, one of s03 without labels."""
 
@@ -64,7 +68,7 @@ class Arctic:
         self.truth: dict[str, Truth] = {"train": {}, "val": {}}
         rng = np.random.default_rng(11)
         world = [self._hands(rng) for _ in range(LENGTH)]
-        ego = [about(turned(0.02 * k, -0.3, 0.05), 0.05) for k in range(LENGTH)]
+        ego = [about(turned(0.02 * k, -0.3, 0.05), -0.2) for k in range(LENGTH)]
         ego[BEHIND - OFFSET] = np.diag((-1.0, 1.0, -1.0, 1.0))
         misc = {
             "world2cam": [self.views.get(v, np.eye(4)).tolist() for v in range(1, 9)],
@@ -134,15 +138,7 @@ class Arctic:
         self, sequence: str, view: int, number: int, size: tuple[int, int], hands: list[TrueHand]
     ) -> None:
         if view == 0:
-            hands = [
-                replace(
-                    hand,
-                    joints_2d=cv2.projectPoints(
-                        hand.joints, np.zeros(3), np.zeros(3), self.Ks[0], LENS
-                    )[0][:, 0],
-                )
-                for hand in hands
-            ]
+            hands = [replace(hand, joints_2d=through_lens(hand, self.Ks[0])) for hand in hands]
         if number == BEHIND and view == 0:
             hands = []
         path = self.root / "images" / sequence / str(view) / f"{number:05d}.jpg"

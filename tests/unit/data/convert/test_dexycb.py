@@ -10,9 +10,12 @@ import roma
 import torch
 import yaml
 
+from fourdhands.cli.main import main
+from fourdhands.data.convert.dexycb import split_of
+from fourdhands.skeleton import Side
 from tests.helpers.official import (
-    FrameName,
     Floats,
+    FrameName,
     TrueHand,
     assert_converted,
     assert_dots,
@@ -24,10 +27,6 @@ from tests.helpers.official import (
     true_hand,
     write_picture,
 )
-
-from fourdhands.cli.main import main
-from fourdhands.data.convert.dexycb import split_of
-from fourdhands.skeleton import Side
 
 SIZE = (640, 480)
 MASTER, OTHER = "839512060362", "932122062010"

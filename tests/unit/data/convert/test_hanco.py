@@ -10,6 +10,8 @@ import pytest
 import roma
 import torch
 
+from fourdhands.cli.main import main
+from fourdhands.skeleton import Side
 from tests.helpers.official import (
     FrameName,
     TrueHand,
@@ -21,9 +23,6 @@ from tests.helpers.official import (
     true_hand,
     write_picture,
 )
-
-from fourdhands.cli.main import main
-from fourdhands.skeleton import Side
 
 SIZE = (224, 224)
 FRAMES = (0, 1, 2, 4, 5)  # 3 is missing

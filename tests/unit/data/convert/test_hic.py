@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fourdhands.data.convert.sources import read_ply
+from fourdhands.skeleton import Side
 from tests.helpers.official import (
     MANO,
-    FrameName,
     Floats,
+    FrameName,
     TrueHand,
     assert_converted,
     assert_dots,
@@ -20,9 +22,6 @@ from tests.helpers.official import (
     true_hand,
     write_picture,
 )
-
-from fourdhands.data.convert.sources import read_ply
-from fourdhands.skeleton import Side
 
 SIZE = (640, 480)
 K = np.array([[525.0, 0, 319.5], [0, 525, 239.5], [0, 0, 1]])
@@ -54,10 +53,12 @@ def write_hic(root: Path) -> Truth:
     images, annotations = [], []
     truth: Truth = {}
     for frame in (0, 1, ONLY_RIGHT, NO_HAND, NO_MESH, OUTSIDE):
-        hands, paths = [], {}
+        hands: list[TrueHand] = []
+        paths: dict[str, str | None] = {}
         for side, x in ((Side.RIGHT, -0.1), (Side.LEFT, 0.1)):
             name = f"{side.name.lower()}_mano_path"
-            paths[name] = f"IJCV16_MANO/01/{frame:06d}_{side.name.lower()}.ply"
+            mesh = f"IJCV16_MANO/01/{frame:06d}_{side.name.lower()}.ply"
+            paths[name] = mesh
             if frame == NO_HAND or (frame, side) == (ONLY_RIGHT, Side.LEFT):
                 paths[name] = None
                 continue
@@ -67,7 +68,7 @@ def write_hic(root: Path) -> Truth:
             if frame == OUTSIDE:
                 paths[name] = "../elsewhere.ply"
             elif frame != NO_MESH:
-                write_ply(root / paths[name], hand.vertices, text=side is Side.LEFT)
+                write_ply(root / mesh, hand.vertices, text=side is Side.LEFT)
         image = f"01/rgb/{frame:06d}.png"
         write_picture(root / image, SIZE, hands)
         images.append({"id": 50 + frame, "file_name": image, "width": 640, "height": 480})
