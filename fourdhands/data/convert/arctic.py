@@ -94,11 +94,10 @@ class Arctic(Dataset):
         """One for each sequence and view."""
         misc, crops = self._misc(), self._crops(split)
         for sequence in self._sequences():
-            last = _last_frame(_labels_of(self.root, sequence))
+            views = [v for v in _VIEWS[self.protocol] if self._split_of(sequence, v) == split]
+            last = _last_frame(_labels_of(self.root, sequence)) if views else None
             boxes = _by_image(crops.get(sequence), misc.get(sequence.partition("/")[0]))
-            for view in _VIEWS[self.protocol]:
-                if self._split_of(sequence, view) != split:
-                    continue
+            for view in views:
                 folder = self.root / self.images / sequence / str(view)
                 frames = [
                     (number, (name, boxes(number, view)))
@@ -160,7 +159,8 @@ class Arctic(Dataset):
         lists = _protocol(self.root / "splits_json" / f"protocol_p{2 if view == _EGO else 1}.json")
         if lists is None:
             return _HELD_BACK.get(sequence.partition("/")[0], "train")
-        return next((split for split in _SPLITS if sequence in lists[split]), "")
+        # what is held back is never trained on, even if a list has it twice
+        return next((split for split in reversed(_SPLITS) if sequence in lists[split]), "")
 
     def _crops(self, split: str) -> Mapping[str, Any]:
         """Boxes (F, views, 3) of sequences, if images are cropped by them and no other file has."""

@@ -61,7 +61,8 @@ class HanCo(Dataset):
         """Green screen to train on, none to test with, as far as images of sequences are there."""
         meta, folders = self._meta(), self._sequences()
         known = [meta["is_train"][k] for k, _ in folders if k < len(meta["is_train"])]
-        return [s for s, train in _IS_TRAIN.items() if any(train in map(bool, x) for x in known)]
+        there = {bool(value) for frames in known if isinstance(frames, list) for value in frames}
+        return [split for split, train in _IS_TRAIN.items() if train in there]
 
     def recordings(self, split: str) -> Iterable[Recording]:
         """One for each sequence and camera."""

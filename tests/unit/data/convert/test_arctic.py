@@ -38,7 +38,8 @@ BEHIND = 13
 """Here both hands are behind the egocentric camera."""
 SIZES = {0: (560, 400), 1: (480, 360), 2: (420, 400)}
 LENS = np.array([-0.4, 0.1, 0.02, -0.015, 0.03, 0.1, 0.02, 0.01])
-BETAS = {Side.RIGHT: 0.8 * np.ones(10), Side.LEFT: -0.9 * np.ones(10)}
+# the second moves the wrist at rest, which parameters turn about
+BETAS = {Side.RIGHT: 0.8 * np.ones(10), Side.LEFT: np.array([-0.9, 4.0, *[-0.9] * 8])}
 Truth = dict[FrameName, list[TrueHand]]
 
 
@@ -67,9 +68,11 @@ class Arctic:
         self.views = {1: about(turned(0.1, 0.2, -0.1), 0.0), 2: about(turned(0.0, -0.6, 0.3), 0.1)}
         self.truth: dict[str, Truth] = {"train": {}, "val": {}}
         rng = np.random.default_rng(11)
-        world = [self._hands(rng) for _ in range(LENGTH)]
+        world = [self._hands(rng, 0.05 * k) for k in range(LENGTH)]
         ego = [about(turned(0.02 * k, -0.3, 0.05), -0.2) for k in range(LENGTH)]
-        ego[BEHIND - OFFSET] = np.diag((-1.0, 1.0, -1.0, 1.0))
+        # the axis goes through one of the hands, so that it is on all sides of it
+        ego[BEHIND - OFFSET] = away = np.diag((-1.0, 1.0, -1.0, 1.0))
+        away[:2, 3] = -away[:2, :2] @ world[BEHIND - OFFSET][0].vertices.mean(0)[:2]
         misc = {
             "world2cam": [self.views.get(v, np.eye(4)).tolist() for v in range(1, 9)],
             "intris_mat": [self.Ks.get(v, np.eye(3)).tolist() for v in range(1, 9)],
@@ -97,14 +100,14 @@ class Arctic:
         hidden.mkdir(parents=True)
         (hidden / "00012.jpg").write_bytes(b"")
 
-    def _hands(self, rng: np.random.Generator) -> list[TrueHand]:
+    def _hands(self, rng: np.random.Generator, more: float) -> list[TrueHand]:
         return [
             true_hand(
                 rng,
                 side,
                 self.Ks[0],
                 centre=(x, 0.0, 0.6),
-                betas=BETAS[side],
+                betas=BETAS[side] + (more if side is Side.LEFT else 0.0),
                 released=side is Side.LEFT,
             )
             for side, x in ((Side.RIGHT, -0.1), (Side.LEFT, 0.1))
