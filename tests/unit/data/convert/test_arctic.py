@@ -70,9 +70,11 @@ class Arctic:
         rng = np.random.default_rng(11)
         world = [self._hands(rng, 0.05 * k) for k in range(LENGTH)]
         ego = [about(turned(0.02 * k, -0.3, 0.05), -0.2) for k in range(LENGTH)]
-        # the axis goes through one of the hands, so that it is on all sides of it
+        # where the homogeneous pixels of one of the hands are on all sides of zero
+        x, y, z = world[BEHIND - OFFSET][0].vertices.mean(0)
+        (fx, _, cx), (_, fy, cy) = self.Ks[0][:2]
         ego[BEHIND - OFFSET] = away = np.diag((-1.0, 1.0, -1.0, 1.0))
-        away[:2, 3] = -away[:2, :2] @ world[BEHIND - OFFSET][0].vertices.mean(0)[:2]
+        away[:2, 3] = cx * z / fx + x, cy * z / fy - y
         misc = {
             "world2cam": [self.views.get(v, np.eye(4)).tolist() for v in range(1, 9)],
             "intris_mat": [self.Ks.get(v, np.eye(3)).tolist() for v in range(1, 9)],
