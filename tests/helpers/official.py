@@ -6,11 +6,12 @@ in that data set's own way. `assert_converted` holds what comes out of the strea
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import roma
 import torch
 from numpy.typing import NDArray
 
@@ -101,7 +102,7 @@ def true_hand(
     released: bool = False,
     betas: Floats | None = None,
 ) -> TrueHand:
-    """A hand with bent fingers and a shape of its own, its wrist about a place in front."""
+    """A hand with bent fingers and a shape (a random one if not given), its wrist about a place."""
     pose = MANO.assets[side].hands_mean + rng.normal(0, FINGER_SPREAD, 45)
     orient, own_betas = rng.normal(0, 1.0, 3), rng.normal(0, 1.0, 10)
     betas = own_betas if betas is None else betas
@@ -124,6 +125,22 @@ def true_hand(
         made.vertices,
         pixels(made.joints, intrinsics),
         released,
+    )
+
+
+def seen_from(hand: TrueHand, rotation_: Floats, translation: Floats, K: Floats) -> TrueHand:
+    """The same hand in another camera, x' = R x + t."""
+    orient, transl = hand.parameters_in(rotation_, translation)
+    joints, vertices = (
+        points @ rotation_.T + translation for points in (hand.joints, hand.vertices)
+    )
+    return replace(
+        hand,
+        global_orient=roma.rotmat_to_rotvec(torch.from_numpy(orient)).numpy(),
+        transl=transl,
+        joints=joints,
+        vertices=vertices,
+        joints_2d=pixels(joints, K),
     )
 
 
@@ -236,6 +253,41 @@ def assert_labelled_2d(
             assert (off < PIXELS).all(), (name, side, off.max())
 
 
+def assert_dots(
+    out: Path, split: str, truth: Mapping[FrameName, Sequence[TrueHand]], *, radius: int = 5
+) -> None:
+    """The dots of `picture` are where the joints are, in every image as the shards hold it.
+
+    Args:
+        out: folder of the conversion.
+        split: of it.
+        truth: hands by frame.
+        radius: of a dot, pixels; only dots that stand alone are looked at.
+    """
+    found, seen = stored(out, split), 0
+    for name, hands in truth.items():
+        clip, place = found[name]
+        image = cv2.imdecode(np.frombuffer(clip.frames[place], np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        joints = np.concatenate([hand.joints_2d for hand in hands])
+        border = np.array(image.shape[1::-1]) - 1 - radius
+        for hand in hands:
+            light = image[..., 1 if hand.side is Side.RIGHT else 2].astype(np.float64)
+            for joint in hand.joints_2d:
+                alone = (np.abs(joints - joint).max(-1) < 2 * radius).sum() == 1
+                if not alone or (joint < radius).any() or (joint > border).any():
+                    continue
+                x, y = joint.round().astype(int)
+                window = slice(y - radius, y + radius + 1), slice(x - radius, x + radius + 1)
+                weight = (light[window] - 75).clip(0)
+                assert weight.sum() > 0, (name, "no dot")
+                v, u = np.mgrid[window]
+                centre = np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
+                assert np.linalg.norm(centre - joint) < 1, (name, "dot", centre - joint)
+                seen += 1
+    assert seen >= len(truth), seen
+
+
 def assert_converted(
     out: Path,
     split: str,
@@ -276,7 +328,13 @@ def assert_converted(
                 assert off.max() < PIXELS, (name, s, "projected joints", off.max())
             true = torch.tensor(hand.joints - hand.joints[0])
             assert ((labels.joints[s] - labels.joints[s, 0]) - true).norm(dim=-1).max() < 1e-3
-            if meshes:
+            if meshes and hand.released:  # betas of that model are of no use, its mesh is
+                assert labels.hands_valid[s] and not labels.betas_valid[s]
+                clip, place = stored(out, split)[name]
+                assert clip.vertices is not None and clip.vertices_valid[place, s]
+                off = np.linalg.norm(clip.vertices[place, s] - hand.vertices, axis=-1).max()
+                assert off < 2e-5, (name, s, "stored mesh", off)
+            elif meshes:
                 assert labels.hands_valid[s] and labels.betas_valid[s]
                 own = geometry.vertices[0, 0, s] - geometry.joints[0, 0, s, 0]
                 true = torch.tensor(hand.vertices - hand.joints[0])

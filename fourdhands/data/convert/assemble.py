@@ -113,6 +113,8 @@ def check_frame(record: FrameRecord) -> Frame:
         BadFrameError: it cannot.
     """
     jpg, size = _as_jpg(record.image)
+    if record.size not in (None, size):
+        raise BadFrameError("the image is not of the size that its labels were made for")
     hands = [record.hands.get(side, HandRecord()) for side in Side]
     labels: dict[str, NDArray[Any]] = {}
     known: dict[str, NDArray[np.bool_]] = {}
@@ -202,6 +204,7 @@ def assemble(runs: Sequence[Run], dataset: Dataset, mano: Mano) -> tuple[list[Cl
     outline = (own & known["placed"]) | mesh_placed
     bbox = _boxes(
         project(vertices, K),
+        vertices[..., 2] > 1e-3,
         outline,
         joints_2d,
         joints_2d_valid,
@@ -428,6 +431,7 @@ def _refit_left(hands: HandState, which: Tensor, mano: Mano) -> HandState:
 
 def _boxes(
     vertices_2d: Tensor,
+    in_front: Tensor,
     outline: Tensor,
     joints_2d: Tensor,
     joints_2d_valid: Tensor,
@@ -441,7 +445,7 @@ def _boxes(
     def around(points: Tensor, valid: Tensor) -> Tensor:
         return bbox_around(points.clamp_min(-0.5).minimum(border), valid)
 
-    mesh = around(vertices_2d, torch.ones_like(vertices_2d[..., 0], dtype=torch.bool))
+    mesh = around(vertices_2d, in_front)
     bones = around(joints_2d, joints_2d_valid)
     corners = around(given.unflatten(-1, (2, 2)), torch.ones_like(given[..., :2], dtype=torch.bool))
     bbox = torch.where(outline[..., None], mesh, bones)

@@ -29,12 +29,16 @@ class Entry:
 
 
 DATASETS: Final[Mapping[str, Entry]] = {
+    "arctic": Entry("ARCTIC", "arctic:Arctic"),
     "coco_wholebody": Entry("the hands of COCO-WholeBody v1.0", "coco_wholebody:CocoWholeBody"),
+    "dexycb": Entry("DexYCB", "dexycb:DexYcb"),
     "freihand": Entry("FreiHAND v2", "freihand:FreiHand"),
     "h2o": Entry("H2O of Kwon et al.", "h2o:H2O"),
     "h2o3d": Entry("H2O-3D", "h2o3d:H2O3D"),
     "halpe": Entry("the hands of Halpe Full-Body", "halpe:Halpe"),
     "hamer": Entry("HaMeR's training tars", "hamer:Hamer"),
+    "hanco": Entry("HanCo", "hanco:HanCo"),
+    "hic": Entry("HIC, Hands in Action", "hic:Hic"),
     "ho3d_v2": Entry("HO3D v2", "ho3d:Ho3dV2"),
     "ho3d_v3": Entry("HO3D v3", "ho3d:Ho3dV3"),
     "interhand26m": Entry("InterHand2.6M", "interhand26m:InterHand26M"),

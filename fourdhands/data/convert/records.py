@@ -64,12 +64,14 @@ class FrameRecord:
         hands: by side; a side that is left out has no hand.
         intrinsics: (3, 3) of the image; None if unknown.
         cam_from_world: (4, 4), metres; None for the camera's own frame.
+        size: (width, height) of the image that the labels were made for; None if it goes unsaid.
     """
 
     image: bytes | NDArray[np.uint8]
     hands: Mapping[Side, HandRecord] = field(default_factory=dict)
     intrinsics: ArrayLike | None = None
     cam_from_world: ArrayLike | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

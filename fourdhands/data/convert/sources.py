@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -14,6 +15,17 @@ from fourdhands import inert_pickle
 from fourdhands.data.convert.records import BadFrameError
 
 _MOST_VALUES: Final = 200_000_000
+_PLY_TYPES: Final = {
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
+}
+_PLY_ORDERS: Final = {"binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 def require(path: Path, what: str) -> Path:
@@ -139,6 +151,52 @@ def read_image(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         raise BadFrameError("the image is missing") from None
+
+
+def read_ply(path: Path) -> NDArray[np.float64]:
+    """Read the vertices (N, 3) of a PLY file, text or binary.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or its vertices do not come first.
+    """
+    data = path.read_bytes()
+    match = re.match(rb"ply\r?\n(.*?\n)end_header\r?\n", data, re.DOTALL)
+    if match is None:
+        raise ValueError(f"{path}: not a PLY file")
+    lines = [line.split() for line in match[1].decode("latin1").splitlines()]
+    lines = [words for words in lines if words and words[0] not in ("comment", "obj_info")]
+    elements = [k for k, words in enumerate(lines) if words[0] == "element"]
+    body = data[match.end() :]
+    try:
+        _, encoding, _ = next(words for words in lines if words[0] == "format")
+        first, second = (*elements, len(lines))[:2]
+        _, name, number = lines[first]
+        if name != "vertex":
+            raise ValueError("its vertices do not come first")
+        fields = [(words[2], _PLY_TYPES[words[1]]) for words in lines[first + 1 : second]]
+        if encoding == "ascii":
+            rows = [line.split() for line in body.decode("latin1").splitlines()[: int(number)]]
+            columns = np.array(rows, np.float64).reshape(int(number), len(fields)).T
+            values = {field: column for (field, _), column in zip(fields, columns, strict=True)}
+            return np.stack([values[axis] for axis in "xyz"], -1)
+        dtype = np.dtype([(field, _PLY_ORDERS[encoding] + kind) for field, kind in fields])
+        table = np.frombuffer(body, dtype, count=int(number))
+        return np.stack([table[axis].astype(np.float64) for axis in "xyz"], -1)
+    except (ValueError, KeyError, IndexError, StopIteration) as error:
+        raise ValueError(f"{path}: not a PLY file that can be read ({error})") from None
+
+
+def numbered(folder: Path, pattern: str) -> list[tuple[int, str]]:
+    """Names in a folder that are wholly a regular expression, by the number in its group.
+
+    Sorted, each number once; nothing if there is no folder.
+    """
+    if not folder.is_dir():
+        return []
+    matches = (re.fullmatch(pattern, entry.name) for entry in folder.iterdir())
+    names = sorted(((int(m[1]), m[0]) for m in matches if m), reverse=True)
+    return sorted(dict(names).items())
 
 
 def inside(root: Path, name: str) -> Path:
