@@ -246,7 +246,8 @@ def assemble(runs: Sequence[Run], dataset: Dataset, mano: Mano) -> tuple[list[Cl
                 _image_residual(
                     project(mesh.joints, K),
                     joints_2d,
-                    joints_2d_valid & mesh_placed[..., None],
+                    joints_2d_valid
+                    & (mesh_placed & (joints_known | known["joints_2d"]))[..., None],
                     bbox,
                 ),
                 _image_residual(

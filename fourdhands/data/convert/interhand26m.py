@@ -44,7 +44,7 @@ from fourdhands.data.convert.records import (
     Recording,
     usual_step,
 )
-from fourdhands.data.convert.sources import inside, read_image, read_json, require
+from fourdhands.data.convert.sources import first_existing, inside, read_image, read_json, require
 from fourdhands.skeleton import NUM_JOINTS, WRIST, Side
 
 _SPLITS: Final = ("train", "val", "test")
@@ -126,14 +126,12 @@ class InterHand26M(Dataset):
 
     def recordings(self, split: str) -> Iterable[Recording]:
         """One for each sequence and camera, and one of the labels that cannot be placed."""
-        files = {
-            what: self._file(split, what)
-            for what in ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
-        }
+        files = {what: self._file(split, what) for what in ("data", "camera", "joint_3d")}
+        mano_file = self._mano_file(split)
         data = read_json(files["data"], _compact)
         cameras = read_json(files["camera"])
         joints = read_json(files["joint_3d"], _compact)
-        parameters = read_json(files["MANO_NeuralAnnot"], _compact)
+        parameters = {} if mano_file is None else read_json(mano_file, _compact)
         chosen = self._chosen(split)
         images = {image.id: image for image in data["images"] if isinstance(image, _Image)}
         steps = _steps(images.values())
@@ -259,12 +257,18 @@ class InterHand26M(Dataset):
 
     def _file(self, split: str, what: str) -> Path:
         name = f"InterHand2.6M_{split}_{what}.json"
+        return require(self._labels(split) / name, "one of InterHand2.6M's label files")
+
+    def _mano_file(self, split: str) -> Path | None:
+        """MANO's parameters are a download of their own; IntagHand's images need them."""
+        name = f"InterHand2.6M_{split}_MANO_NeuralAnnot.json"
         annotations = self.root / "annotations"
-        places = [self._labels(split) / name]
-        if what == "MANO_NeuralAnnot":  # later than the older trees, and alike for all annotations
-            places += [annotations / "all" / name, annotations / split / name, annotations / name]
-        found = next((path for path in places if path.exists()), places[0])
-        return require(found, "one of InterHand2.6M's label files")
+        # later than the older trees, and alike for all annotations
+        places = [self._labels(split), annotations / "all", annotations / split, annotations]
+        found = first_existing(*(place / name for place in places))
+        if self.hands == "intaghand":
+            require(found, "the MANO parameters of InterHand2.6M, needed for --hands intaghand")
+        return found if found.exists() else None
 
 
 def add_mano(hand: HandRecord, mano: Mano, side: Side, values: Any, cam_from_world: Floats) -> None:

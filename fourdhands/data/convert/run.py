@@ -45,6 +45,15 @@ BATCH_FRAMES: Final = 200
 """Frames whose hands are posed together."""
 SAMPLE_FRAMES: Final = 64
 """Frames of a split that are checked before anything is written."""
+LABELS: Final = {
+    "2D joints": "joints_2d_valid",
+    "3D joints": "joints_valid",
+    "places in front of the camera": "roots_valid",
+    "MANO poses": "hands_valid",
+    "MANO shapes": "betas_valid",
+    "meshes": "vertices_valid",
+}
+"""Kinds of labels, and the arrays that tell who has them."""
 EXAMPLES: Final = 3
 """Frames named for each reason why some were left out."""
 
@@ -112,7 +121,8 @@ class SplitReport:
         recordings: in the download.
         clips: written.
         frames: written.
-        hands: written with any label, by side.
+        hands: written with a box, by side.
+        labels: how many hands have each kind of label.
         skipped: frames by reason, with examples.
         residuals: what the check of the sample found, in per cent of the hand's size.
         notes: what the data say about facts that nobody had checked.
@@ -124,6 +134,7 @@ class SplitReport:
     clips: int
     frames: int
     hands: Mapping[str, int]
+    labels: Mapping[str, int]
     skipped: Mapping[str, Any]
     residuals: Mapping[str, float]
     notes: Sequence[str]
@@ -132,6 +143,7 @@ class SplitReport:
         """For people."""
         hands = ", ".join(f"{count} {side}" for side, count in self.hands.items())
         yield f"{self.split}: {self.clips} clips, {self.frames} frames, hands: {hands}"
+        yield "  labelled: " + ", ".join(f"{n} {kind}" for kind, n in self.labels.items())
         for name, percent in self.residuals.items():
             yield f"  {name}: {percent:.1f} % of the hand's size"
         for reason, entry in self.skipped.items():
@@ -287,7 +299,7 @@ def check_sample(
     if not runs:
         return Check({}, [])
     dataset = conversion.dataset
-    residuals = assemble(runs, dataset, _mano(conversion.mano))[1]
+    clips, residuals = assemble(runs, dataset, _mano(conversion.mano))
     found = medians(residuals)
     for name, share in found.items():
         if share > tolerance:
@@ -300,7 +312,7 @@ def check_sample(
             )
     return Check(
         {name: round(100 * share, 2) for name, share in found.items()},
-        list(_left_hand_note(residuals, dataset)),
+        [*_left_hand_note(residuals, dataset), *_unchecked_note(residuals, clips, conversion)],
     )
 
 
@@ -334,6 +346,19 @@ def _left_hand_note(residuals: Residuals, dataset: Dataset) -> Iterator[str]:
         f"left hands fit their joints to {100 * fits:.1f} % with the {used} shape directions and "
         f"to {100 * misses:.1f} % with the {unused} ones, {verdict}"
     )
+
+
+def _unchecked_note(
+    residuals: Residuals, clips: Sequence[Clip], conversion: Conversion
+) -> Iterator[str]:
+    """A warning where nothing tells whether MANO parameters belong to the hand model."""
+    posed = any(clip.hands_valid.any() for clip in clips)
+    # joints that were made from the parameters themselves agree with them always
+    if posed and not np.isfinite(residuals.mesh_to_joints).any() and conversion.mano is None:
+        yield (
+            "nothing tells whether the MANO parameters fit the open hand: the labels have no "
+            "joints of their own; real labels need --mano FOLDER"
+        )
 
 
 # ---- in the worker processes ---------------------------------------------------------------------
@@ -432,11 +457,15 @@ def _finish(
     """Gather what the shards hold and what was left out."""
     skipped, clips, frames = Skipped(), 0, 0
     hands = dict.fromkeys((side.name.lower() for side in Side), 0)
+    labels = dict.fromkeys(LABELS, 0)
     for index in range(writer.summary.num_shards):
         skipped.join(Skipped.load(_sidecar(writer, index)))
         for sample in read_samples(writer.path(index), lambda name: not name.endswith("jpg")):
             there = np.load(io.BytesIO(sample["bbox.npy"]))[..., 2] > 0
             clips, frames = clips + 1, frames + len(there)
+            for kind, array in LABELS.items():
+                known = np.load(io.BytesIO(sample[f"{array}.npy"]))
+                labels[kind] += int(known.reshape(*there.shape, -1).any(-1).sum())
             for side in Side:
                 hands[side.name.lower()] += int(there[:, side].sum())
     if not clips:
@@ -457,6 +486,7 @@ def _finish(
         clips=clips,
         frames=frames,
         hands=hands,
+        labels=labels,
         skipped=skipped.plain(),
         residuals=check.residuals,
         notes=check.notes,

@@ -302,6 +302,10 @@ def test_missing_label_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     raw.write(tmp_path)
     name = "InterHand2.6M_train_MANO_NeuralAnnot.json"
     (tmp_path / "annotations" / "train" / name).unlink()
-    out = tmp_path / "out"
-    assert main(["convert", "interhand26m", "--root", str(tmp_path), "--out", str(out)]) != 0
+    command = ["convert", "interhand26m", "--root", str(tmp_path), "--workers", "1"]
+    flags = ["--hands", "intaghand", "--out", str(tmp_path / "intaghand")]
+    assert main([*command, *flags]) != 0
     assert f"{name} does not exist" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    labelled = capsys.readouterr().out.splitlines()[1]
+    assert "0 MANO poses" in labelled and not labelled.startswith("  labelled: 0 ")
