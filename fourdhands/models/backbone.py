@@ -1,7 +1,7 @@
 """Crops to tokens: any timm model that gives a stride-16 map, behind one small interface."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final, Self
 
@@ -88,6 +88,7 @@ class Backbone(nn.Module):
             raise ValueError(f"crop_size {crop_size}: both sides must be multiples of {STRIDE}")
         self.grid = (crop_size[0] // STRIDE, crop_size[1] // STRIDE)
         self.model, self.neck, self.dim = _build(config, crop_size, self.grid)
+        _leave_unused(self.model, config, crop_size, self.grid)
         nn.utils.convert_conv2d_weight_memory_format(self.model, torch.channels_last)
         cfg = timm.get_pretrained_cfg(config.name)
         mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
@@ -199,6 +200,27 @@ def _build_vit(
     dim = config.dim or model.embed_dim
     neck = nn.Identity() if dim == model.embed_dim else nn.Linear(model.embed_dim, dim)
     return model, neck, dim
+
+
+def _leave_unused(
+    model: nn.Module, config: BackboneConfig, crop_size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    """Do not train what the tokens do not depend on: stages and branches of other resolutions.
+
+    Their gradients never come, and several devices would wait for them. A twin without memory tells
+    which they are. Stages at the end are left out, they would be computed in vain; others stay.
+    """
+    with torch.device("meta"):
+        twin, _, _ = _build(replace(config, pretrained=False), crop_size, grid)
+        found = twin(torch.zeros(2, 3, *crop_size))
+    (found[0] if isinstance(found, list) else found).sum().backward()
+    unused = {name for name, weight in twin.named_parameters() if weight.grad is None}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name not in unused)
+    stages = getattr(model, "blocks", None)
+    if isinstance(stages, nn.Sequential):
+        while not any(parameter.requires_grad for parameter in stages[-1].parameters()):
+            del stages[-1]
 
 
 def _create(config: BackboneConfig, **settings: Any) -> Any:

