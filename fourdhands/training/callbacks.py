@@ -39,9 +39,9 @@ class FiniteLossGuard(pl.Callback):
     """Stops the run when the loss is not finite, naming the terms and the samples.
 
     Looking at the loss makes the processor wait for the accelerator, so losses are gathered and
-    looked at every `every` batches, and before anything is saved. The weights may be spoilt by then,
-    but no checkpoint is. One process's bad loss spoils all others' weights: all stop with the first
-    that was bad.
+    looked at every `every` batches, and before anything is saved. The weights may be spoilt by
+    then, but no checkpoint is. One process's bad loss spoils the weights of all: all stop with the
+    first that was bad.
 
     Args:
         every: batches between two looks.

@@ -114,9 +114,8 @@ class Reconstruction(pl.LightningModule):
         weights = self.network.named_parameters()
         if missing := [n for n, w in weights if w.requires_grad and w.grad is None]:
             raise ValueError(
-                f"network.{missing[0]}{' and more' if missing[1:] else ''}: no loss reaches it, and "
-                "several devices cannot train what has no gradient; give a loss that does a weight "
-                "(see loss in --help)"
+                f"network.{missing[0]} ({len(missing)} such weights): no loss reaches it, and "
+                "several devices cannot train what has no gradient; give a loss that does a weight"
             )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

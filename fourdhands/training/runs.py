@@ -63,9 +63,9 @@ class TrainerConfig:
         accelerator: `cpu`, `gpu`, or whatever there is.
         devices: how many of them on each node, a process each.
         num_nodes: machines; something has to start the run on each (docs/training.md).
-        strategy: how processes share the work: 'ddp', each has the whole network; 'fsdp', each keeps
-            a part of it, for networks whose weights and optimizer state do not fit otherwise;
-            'auto', DDP if there are several processes.
+        strategy: how processes share the work: 'ddp', each has the whole network; 'fsdp', each
+            keeps a part of it, for networks whose weights and optimizer state do not fit
+            otherwise; 'auto', DDP if there are several processes.
         gradient_clip: largest norm of the gradient, or None.
         accumulate: batches that make a step, on each process.
         ema_decay: decay from step to step of an exponential moving average of the weights, which is
@@ -364,6 +364,8 @@ def _quieten() -> None:
         r".*module\(s\) in eval mode",
         r".*`self.log\('val/.*sync_dist",  # the metrics are summed over processes already
         r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own affair with torch
+        r".*`broadcast_buffers` is deprecated",  # what would replace it still hands them around
+        r".*was called before the ``update``",  # some processes have nothing to validate
         r".*returned a view tensor. An in-place op",  # nobody changes predictions in place
     ):
         warnings.filterwarnings("ignore", message=message)

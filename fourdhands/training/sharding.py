@@ -38,7 +38,8 @@ BLOCKS: Final = (
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     """Leave each device of a mesh its part of a network's parameters, which become `DTensor`s."""
     _let_torch_see_into_predictions()
-    network.to(memory_format=torch.contiguous_format)  # nothing else can be cut
+    # nothing else can be cut
+    nn.utils.convert_conv2d_weight_memory_format(network, torch.contiguous_format)
     for block in [part for part in network.modules() if isinstance(part, BLOCKS)]:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(network, mesh=mesh, reshard_after_forward=False)
