@@ -212,7 +212,14 @@ def _leave_unused(
     """
     with torch.device("meta"):
         twin, _, _ = _build(replace(config, pretrained=False), crop_size, grid)
-        found = twin(torch.zeros(2, 3, *crop_size))
+        images = torch.zeros(2, 3, *crop_size)
+        try:
+            found = twin(images)
+        except _TIMM_FAILS as error:
+            raise ValueError(
+                f"backbone {config.name!r}: cannot take crops of {crop_size} "
+                f"({_first_line(error)}); choose another network.crop_size"
+            ) from error
     (found[0] if isinstance(found, list) else found).sum().backward()
     unused = {name for name, weight in twin.named_parameters() if weight.grad is None}
     for name, parameter in model.named_parameters():
@@ -233,11 +240,14 @@ def _create(config: BackboneConfig, **settings: Any) -> Any:
             "go online once, or set backbone.pretrained: false"
         ) from error
     except _TIMM_FAILS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"backbone {config.name!r}: timm cannot build it with backbone.options "
-            f"{config.options} ({reason})"
+            f"{config.options} ({_first_line(error)})"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_plain_vit(name: str) -> bool:

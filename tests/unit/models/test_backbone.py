@@ -26,13 +26,19 @@ def test_every_trained_weight_gets_a_gradient(name):
     torch.manual_seed(0)
     hand_model = HandModel.open()
     backbone = BackboneConfig(name, dim=16, options=KINDS[name])
-    network = TwoHandNetwork(replace(tiny_network(), backbone=backbone), hand_model.mean_pose)
-    batch = random_batch(hand_model, clips=1, frames=2)
+    config = replace(tiny_network(), crop_size=(64, 64), backbone=backbone)
+    network = TwoHandNetwork(config, hand_model.mean_pose)
+    batch = random_batch(hand_model, clips=1, frames=2, crop_size=(64, 64))
     ReconstructionLoss(LossConfig(), hand_model)(network(batch), batch).total.backward()
     for weight_name, weight in network.named_parameters():
         assert weight.requires_grad == (weight.grad is not None), weight_name
     frozen = [weight for weight in network.parameters() if not weight.requires_grad]
     assert bool(frozen) == name.startswith("hrnet")  # elsewhere nothing but last stages is unused
+
+
+def test_crops_that_a_model_cannot_take_are_refused():
+    with pytest.raises(ValueError, match=r"cannot take crops of \(64, 48\) .*network.crop_size"):
+        Backbone(BackboneConfig("hrnet_w18_small"), (64, 48))
 
 
 def test_what_is_left_out_changes_no_token():
