@@ -4,12 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from pytorch_lightning.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 _STARTED_BY_HAND: Final = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 """What the processes of several nodes have to be told if nobody else does so."""
