@@ -1,7 +1,7 @@
 """Crops to tokens: any timm model that gives a stride-16 map, behind one small interface."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final, Self
 
@@ -88,6 +88,7 @@ class Backbone(nn.Module):
             raise ValueError(f"crop_size {crop_size}: both sides must be multiples of {STRIDE}")
         self.grid = (crop_size[0] // STRIDE, crop_size[1] // STRIDE)
         self.model, self.neck, self.dim = _build(config, crop_size, self.grid)
+        _leave_unused(self.model, config, crop_size, self.grid)
         nn.utils.convert_conv2d_weight_memory_format(self.model, torch.channels_last)
         cfg = timm.get_pretrained_cfg(config.name)
         mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
@@ -201,6 +202,34 @@ def _build_vit(
     return model, neck, dim
 
 
+def _leave_unused(
+    model: nn.Module, config: BackboneConfig, crop_size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    """Do not train what the tokens do not depend on: stages and branches of other resolutions.
+
+    Their gradients never come, and several devices would wait for them. A twin without memory tells
+    which they are. Stages at the end are left out, they would be computed in vain; others stay.
+    """
+    with torch.device("meta"):
+        twin, _, _ = _build(replace(config, pretrained=False), crop_size, grid)
+        images = torch.zeros(2, 3, *crop_size)
+        try:
+            found = twin(images)
+        except _TIMM_FAILS as error:
+            raise ValueError(
+                f"backbone {config.name!r}: cannot take crops of {crop_size} "
+                f"({_first_line(error)}); choose another network.crop_size"
+            ) from error
+    (found[0] if isinstance(found, list) else found).sum().backward()
+    unused = {name for name, weight in twin.named_parameters() if weight.grad is None}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name not in unused)
+    stages = getattr(model, "blocks", None)
+    if isinstance(stages, nn.Sequential):
+        while not any(parameter.requires_grad for parameter in stages[-1].parameters()):
+            del stages[-1]
+
+
 def _create(config: BackboneConfig, **settings: Any) -> Any:
     """The model, untyped as timm's models share no interface; the options go over the settings."""
     try:
@@ -211,11 +240,14 @@ def _create(config: BackboneConfig, **settings: Any) -> Any:
             "go online once, or set backbone.pretrained: false"
         ) from error
     except _TIMM_FAILS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"backbone {config.name!r}: timm cannot build it with backbone.options "
-            f"{config.options} ({reason})"
+            f"{config.options} ({_first_line(error)})"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_plain_vit(name: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
@@ -25,22 +26,25 @@ from fourdhands import config
 from fourdhands.evaluation.pictures import draw_frame, draw_rows
 from fourdhands.evaluation.report import save_image
 from fourdhands.export.checkpoint import KEY, read_checkpoint
+from fourdhands.files import replacing
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import ClipBatch
 
 MPJPE = "val/mpjpe_mm"
 LAST, BEST = "last.ckpt", "best.ckpt"
+TIME_IS_UP = 1  # beside the signals' numbers, which are larger
 
 
 class FiniteLossGuard(pl.Callback):
     """Stops the run when the loss is not finite, naming the terms and the samples.
 
     Looking at the loss makes the processor wait for the accelerator, so losses are gathered and
-    looked at every `every` steps, and before anything is saved. The weights may be spoilt by then,
-    but no checkpoint is.
+    looked at every `every` batches, and before anything is saved. The weights may be spoilt by
+    then, but no checkpoint is. One process's bad loss spoils the weights of all: all stop with the
+    first that was bad.
 
     Args:
-        every: steps between two looks.
+        every: batches between two looks.
     """
 
     def __init__(self, every: int) -> None:
@@ -57,18 +61,23 @@ class FiniteLossGuard(pl.Callback):
     ) -> None:
         """Remember this batch's loss."""
         losses = {"total": outputs["loss"].detach(), **outputs["terms"]}
-        self.unseen.append((trainer.global_step, [meta.name for meta in batch.meta], losses))
+        completed = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        step = trainer.global_step if completed else trainer.global_step + 1
+        self.unseen.append((step, [meta.name for meta in batch.meta], losses))
         if len(self.unseen) >= self.every:
-            self.look()
+            self.look(trainer.world_size)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Never save after a loss that was not finite."""
-        self.look()
+        self.look(trainer.world_size)
 
-    def look(self) -> None:
-        """Check what has gathered.
+    def look(self, world_size: int) -> None:
+        """Check what has gathered; all processes do so after the same batch.
+
+        Args:
+            world_size: number of processes.
 
         Raises:
             ValueError: a loss is not finite.
@@ -77,15 +86,32 @@ class FiniteLossGuard(pl.Callback):
         if not gathered:
             return
         totals = torch.stack([losses["total"] for _, _, losses in gathered])
-        finite = totals.isfinite().tolist()  # the one wait for the accelerator
-        if all(finite):
+        bad = (~totals.isfinite()).any()
+        if world_size > 1:
+            bad = bad.float()
+            dist.all_reduce(bad, dist.ReduceOp.MAX)
+        if not bad.item():  # the one wait for the accelerator
             return
-        step, keys, losses = gathered[finite.index(False)]
-        bad = ", ".join(f"{name} = {x.item()}" for name, x in losses.items() if not x.isfinite())
-        raise ValueError(
-            f"the loss of step {step} is not finite ({bad}); its samples are "
-            f"{', '.join(keys)}; check their labels, or lower optimizer.learning_rate"
-        )
+        found = [self._first_bad(gathered)]
+        if world_size > 1:
+            found *= world_size
+            dist.all_gather_object(found, found[0])
+        _, message = min(first for first in found if first is not None)
+        raise ValueError(message)
+
+    @staticmethod
+    def _first_bad(
+        gathered: list[tuple[int, list[str], dict[str, Tensor]]],
+    ) -> tuple[int, str] | None:
+        """Step and message of the first loss that is not finite."""
+        for step, keys, losses in gathered:
+            bad = [f"{name} = {x.item()}" for name, x in losses.items() if not x.isfinite()]
+            if bad:
+                return step, (
+                    f"the loss of step {step} is not finite ({', '.join(bad)}); its samples are "
+                    f"{', '.join(keys)}; check their labels, or lower optimizer.learning_rate"
+                )
+        return None
 
 
 class Stopper(pl.Callback):
@@ -93,6 +119,8 @@ class Stopper(pl.Callback):
 
     At the last step and when time is up, Lightning validates once more. On SIGINT or SIGTERM the
     process leaves as soon as `Checkpoints`, which comes next, has saved; on a second one, at once.
+    What one of several processes is asked holds for all, one step later: asking the others at once
+    would wait for the accelerators at every step.
 
     Args:
         max_steps: the last step.
@@ -104,6 +132,8 @@ class Stopper(pl.Callback):
         self.max_minutes = max_minutes
         self.deadline = float("inf")
         self.signal: int | None = None
+        self.agreed_signal = 0
+        self.asked_of_any: Tensor | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -142,10 +172,14 @@ class Stopper(pl.Callback):
         """Decide whether this step was the last; all processes decide alike."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        asked = time.monotonic() > self.deadline or self.signal is not None
-        if trainer.strategy.reduce_boolean_decision(asked, all=False):
-            trainer.should_stop = True
-        if trainer.global_step >= self.max_steps:
+        asked = self.signal or (TIME_IS_UP if time.monotonic() > self.deadline else 0)
+        if trainer.world_size > 1:
+            before, device = self.asked_of_any, trainer.strategy.root_device
+            self.asked_of_any = torch.full((), asked, device=device)
+            dist.all_reduce(self.asked_of_any, dist.ReduceOp.MAX)
+            asked = 0 if before is None else int(before)
+        self.agreed_signal = asked if asked > TIME_IS_UP else 0
+        if asked or trainer.global_step >= self.max_steps:
             trainer.should_stop = True
 
     def on_validation_batch_end(
@@ -158,12 +192,13 @@ class Stopper(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Leave a validation; its step is saved already."""
+        self.agreed_signal = self.signal or 0
         self.leave_if_asked()
 
     def leave_if_asked(self) -> None:
         """Leave the process if a signal has come, with the exit status that tells so."""
-        if self.signal is not None:
-            raise SystemExit(128 + self.signal)
+        if self.agreed_signal:
+            raise SystemExit(128 + self.agreed_signal)
 
 
 class Checkpoints(pl.Callback):
@@ -207,6 +242,8 @@ class Checkpoints(pl.Callback):
         if (self.folder / BEST).is_file():
             best = read_checkpoint(self.folder / BEST, mmap=True)
             self.best = best["callbacks"][self.state_key]["mpjpe_mm"]
+        # all save together, so they may not see different folders
+        self.best = trainer.strategy.broadcast(self.best)
 
     def state_dict(self) -> dict[str, float]:
         """The lowest val MPJPE so far."""
@@ -242,18 +279,17 @@ class Checkpoints(pl.Callback):
             self.save(trainer, BEST)
 
     def save(self, trainer: pl.Trainer, name: str) -> None:
-        """Write a checkpoint under its name in one go."""
-        partial = self.folder / f".{name}.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, self.folder / name)
+        """Write a checkpoint under its name in one go; all processes help, the first one writes."""
+        path = self.folder / name
+        with replacing(path) if trainer.is_global_zero else contextlib.nullcontext(path) as place:
+            trainer.save_checkpoint(place)
 
 
 class Throughput(pl.Callback):
-    """Logs clips a second of all processes over the last steps, validation left out.
+    """Logs clips a second of all processes over the last batches, validation left out.
 
     Args:
-        window: steps to average over.
+        window: batches to average over.
     """
 
     def __init__(self, window: int) -> None:

@@ -11,12 +11,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 
 from fourdhands.evaluation.metrics import ReconstructionMetrics
+from fourdhands.models.joints_2d import Joints2dBranch
 from fourdhands.models.network import TwoHandNetwork
 from fourdhands.structures import ClipBatch, Predictions
-from fourdhands.training.losses import ReconstructionLoss
+from fourdhands.training.losses import LossConfig, ReconstructionLoss
 from fourdhands.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from fourdhands.training.sharding import ShardedStrategy, clip_gradients
 
 
 class Reconstruction(pl.LightningModule):
@@ -46,6 +49,8 @@ class Reconstruction(pl.LightningModule):
         self.optimizer_config = optimizer
         self.max_steps = max_steps
         self.seed = seed
+        self._has_gradients = False
+        _freeze_what_no_loss_reaches(network, loss.config)
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Give every batch its own seed, so that a resumed run draws what this one would draw."""
@@ -97,6 +102,38 @@ class Reconstruction(pl.LightningModule):
             self.log(f"val/{name}", value, prog_bar=name == "mpjpe_mm")
         self.metrics.reset()
 
+    def on_after_backward(self) -> None:
+        """Lightning's hook: DDP waits for every gradient, so look once whether there is one.
+
+        Raises:
+            ValueError: a weight has none.
+        """
+        if self.trainer.world_size == 1 or self._has_gradients:
+            return
+        self._has_gradients = True
+        weights = self.network.named_parameters()
+        if missing := [n for n, w in weights if w.requires_grad and w.grad is None]:
+            raise ValueError(
+                f"network.{missing[0]} ({len(missing)} such weights): no loss reaches it, and "
+                "several devices cannot train what has no gradient; give a loss that does a weight"
+            )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Lightning's hook: what the loss learns is too small to be sharded."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.trainer.strategy.average_gradients(self.loss.parameters())
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning's hook: sharded or not, one norm for all."""
+        if gradient_clip_val is not None:
+            groups = optimizer.param_groups
+            clip_gradients((p for group in groups for p in group["params"]), gradient_clip_val)
+
     def predict(self, batch: ClipBatch) -> Predictions:
         """Predictions in single precision, whatever the network computes in."""
         predictions: Predictions = self.network(batch)
@@ -110,3 +147,15 @@ class Reconstruction(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _freeze_what_no_loss_reaches(network: TwoHandNetwork, loss: LossConfig) -> None:
+    """DDP waits for the gradient of everything that is trained, and these would have none."""
+    if not (loss.joint_relation or loss.closeness):
+        network.upsilon_head.requires_grad_(False)
+    branch = network.joints_2d
+    if isinstance(branch, Joints2dBranch) and not (
+        branch.hybrid.encodes or loss.joint_bins or loss.l1_direct_2d or loss.confidence
+    ):
+        branch.maps.requires_grad_(False)
+        branch.classifier.requires_grad_(False)

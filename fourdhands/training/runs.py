@@ -13,6 +13,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.utilities import rank_zero_only
 
 from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
@@ -27,7 +28,7 @@ from fourdhands.export.checkpoint import (
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
-from fourdhands.training.averaging import AVERAGE_KEY, WeightAverage
+from fourdhands.training.averaging import CURRENT_KEY, CommonStatistics, WeightAverage
 from fourdhands.training.callbacks import (
     LAST,
     Checkpoints,
@@ -37,9 +38,11 @@ from fourdhands.training.callbacks import (
     Throughput,
     ValidationPictures,
 )
+from fourdhands.training.launch import find_launcher
 from fourdhands.training.losses import LossConfig, ReconstructionLoss
 from fourdhands.training.optimizer import OptimizerConfig
 from fourdhands.training.reconstruction import Reconstruction
+from fourdhands.training.sharding import ShardedStrategy
 
 MAY_CHANGE: Final = {
     *(f"trainer.{name}" for name in ("max_steps", "max_minutes", "pictures")),
@@ -58,10 +61,13 @@ class TrainerConfig:
             falls over max_steps, so choose those to fit, and this as the safety net.
         precision: number format of the network; the losses are always in 32 bits.
         accelerator: `cpu`, `gpu`, or whatever there is.
-        devices: how many of them.
-        strategy: Lightning's name of how devices share the work.
+        devices: how many of them on each node, a process each.
+        num_nodes: machines; something has to start the run on each (docs/training.md).
+        strategy: how processes share the work: 'ddp', each has the whole network; 'fsdp', each
+            keeps a part of it, for networks whose weights and optimizer state do not fit
+            otherwise; 'auto', DDP if there are several processes.
         gradient_clip: largest norm of the gradient, or None.
-        accumulate: batches that make a step.
+        accumulate: batches that make a step, on each process.
         ema_decay: decay from step to step of an exponential moving average of the weights, which is
             then what is validated and what checkpoints give; None for the weights themselves.
         log_every_steps: steps between two lines in the log.
@@ -76,7 +82,8 @@ class TrainerConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
-    strategy: str = "auto"
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     gradient_clip: float | None = 1.0
     accumulate: int = 1
     ema_decay: float | None = None
@@ -88,7 +95,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        counts = ("max_steps", "devices", "accumulate")
+        counts = ("max_steps", "devices", "num_nodes", "accumulate")
         intervals = ("log_every_steps", "val_every_steps", "checkpoint_every_steps")
         for name in (*counts, *intervals):
             if getattr(self, name) < 1:
@@ -97,6 +104,11 @@ class TrainerConfig:
                 )
         if self.seed < 0:
             raise ValueError(f"trainer.seed is {self.seed}, it may not be negative")
+        if self.strategy == "fsdp" and self.precision == "16-mixed":
+            raise ValueError(
+                "trainer.strategy fsdp cannot scale the losses of trainer.precision 16-mixed; "
+                "take bf16-mixed"
+            )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(
                 f"trainer.ema_decay is {self.ema_decay}, it has to be above 0 and below 1"
@@ -185,8 +197,14 @@ def train_reconstruction(run: ReconstructionRun) -> None:
         with stopper.listening():
             trainer.fit(module, datamodule=data, ckpt_path=run.resume, weights_only=True)
     except SystemExit:
-        print(_how_to_go_on(run), file=sys.stderr)
+        _tell(_how_to_go_on(run))
         raise
+
+
+@rank_zero_only
+def _tell(message: str) -> None:
+    """One process speaks for all."""
+    print(message, file=sys.stderr)
 
 
 def _how_to_go_on(run: ReconstructionRun) -> str:
@@ -207,7 +225,8 @@ def build_trainer(
     """
     trainer = run.trainer
     callbacks = [
-        FiniteLossGuard(trainer.log_every_steps),
+        FiniteLossGuard(trainer.log_every_steps * trainer.accumulate),
+        CommonStatistics(),
         *([] if trainer.ema_decay is None else [WeightAverage(trainer.ema_decay)]),
         stopper,
         Checkpoints(
@@ -217,7 +236,7 @@ def build_trainer(
             description=describe(config.to_dict(run)),
             stopper=stopper,
         ),
-        Throughput(trainer.log_every_steps),
+        Throughput(trainer.log_every_steps * trainer.accumulate),
         ValidationPictures(run.out, trainer.pictures, hand_model),
         ProgressBar(),
     ]
@@ -228,7 +247,11 @@ def build_trainer(
             precision=trainer.precision,
             accelerator=trainer.accelerator,
             devices=trainer.devices,
+            num_nodes=trainer.num_nodes,
             strategy=_strategy(trainer),
+            plugins=[find_launcher(trainer.devices, trainer.num_nodes)],
+            # a sharded network cannot go back to training after it
+            inference_mode=trainer.strategy != "fsdp",
             gradient_clip_val=trainer.gradient_clip,
             accumulate_grad_batches=trainer.accumulate,
             log_every_n_steps=trainer.log_every_steps,
@@ -252,8 +275,11 @@ def _strategy(trainer: TrainerConfig) -> str | Strategy:
     A rank without validation clips would then be waited for for ever, and MANO's constant arrays
     would travel at every step.
     """
-    is_ddp = trainer.strategy == "ddp" or (trainer.strategy == "auto" and trainer.devices > 1)
-    return DDPStrategy(broadcast_buffers=False) if is_ddp else trainer.strategy
+    if trainer.strategy == "fsdp":
+        return ShardedStrategy()
+    if trainer.strategy == "ddp" or trainer.devices * trainer.num_nodes > 1:
+        return DDPStrategy(broadcast_buffers=False)
+    return trainer.strategy
 
 
 def _network_to_build(run: ReconstructionRun) -> NetworkConfig:
@@ -301,7 +327,7 @@ def _check_start(run: ReconstructionRun) -> int:
             f"{run.resume}: cannot be resumed, it has no {', '.join(sorted(missing))}; "
             "use it as initial_weights"
         )
-    ema_decay, averaged = run.trainer.ema_decay, AVERAGE_KEY in checkpoint
+    ema_decay, averaged = run.trainer.ema_decay, CURRENT_KEY in checkpoint
     if averaged != (ema_decay is not None):
         raise ValueError(
             f"{run.resume}: of a run with{'' if averaged else 'out'} an average of its weights, "
@@ -316,7 +342,7 @@ def _check_start(run: ReconstructionRun) -> int:
         )
     for part in ("loss", "data", "trainer"):
         for phrase in differences(begun, wanted, part, may_change=MAY_CHANGE):
-            print(f"not the run that {run.resume} is of: {phrase}", file=sys.stderr)
+            _tell(f"not the run that {run.resume} is of: {phrase}")
     return step
 
 
@@ -338,5 +364,8 @@ def _quieten() -> None:
         r".*module\(s\) in eval mode",
         r".*`self.log\('val/.*sync_dist",  # the metrics are summed over processes already
         r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own affair with torch
+        r".*`broadcast_buffers` is deprecated",  # what would replace it still hands them around
+        r".*was called before the ``update``",  # some processes have nothing to validate
+        r".*returned a view tensor. An in-place op",  # nobody changes predictions in place
     ):
         warnings.filterwarnings("ignore", message=message)

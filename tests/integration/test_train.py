@@ -165,7 +165,7 @@ def test_an_average_is_validated_kept_and_resumed(folder, finished, monkeypatch)
             train_reconstruction(stopped)
     train_reconstruction(replace(stopped, resume=stopped.out / "last.ckpt"))
     resumed = read_checkpoint(stopped.out / "last.ckpt")
-    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states"):
+    for key in ("state_dict", "current_model_state", "optimizer_states"):
         assert_same(last[key], resumed[key])
 
 
@@ -343,6 +343,9 @@ def test_two_processes_train_the_whole_model_though_one_has_nothing_to_validate(
         ),
         (["--trainer.max_steps", "0"], "trainer.max_steps is 0, it has to be at least 1"),
         (["--trainer.accelerator", "gpu"], "trainer: "),
+        (["--trainer.strategy", "fsdp", "--trainer.precision", "16-mixed"], "take bf16-mixed"),
+        (["--trainer.strategy", "dp"], "trainer.strategy"),
+        (["--trainer.num_nodes", "2"], "start the run on every node, by scripts/train_torchrun.sh"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_nothing_is_written(

@@ -139,4 +139,4 @@ def test_activations_are_computed_anew_in_training_only() -> None:
     assert not backbone.eval().model.grad_checkpointing
     assert backbone.train().model.grad_checkpointing
     with pytest.raises(ValueError, match=r"backbone.checkpointing: timm's 'hrnet_w18' cannot"):
-        Backbone(BackboneConfig("hrnet_w18", checkpointing=True), (64, 48))
+        Backbone(BackboneConfig("hrnet_w18", checkpointing=True), (64, 64))

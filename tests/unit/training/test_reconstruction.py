@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import TwoHandNetwork
 from fourdhands.structures import ClipMeta
 from fourdhands.training.losses import LossConfig, ReconstructionLoss
@@ -60,3 +61,27 @@ def test_validation_sums_metrics_over_batches(module):
 
     with torch.no_grad():
         assert mpjpe(first, second) == pytest.approx((mpjpe(first) + mpjpe(second)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("losses", "encoded", "frozen"),
+    [
+        ({}, True, set()),
+        ({"joint_relation": 0.0, "closeness": 0.0}, True, {"upsilon_head"}),
+        ({}, False, {"joints_2d"}),
+        ({"joint_bins": 1.0}, False, set()),
+    ],
+)
+def test_only_what_a_loss_reaches_is_trained(losses, encoded, frozen):
+    torch.manual_seed(0)
+    hand_model = HandModel.open()
+    branch = Joints2dConfig(channels=8, positional_encoding=encoded)
+    network = TwoHandNetwork(replace(tiny_network(), joints_2d=branch), hand_model.mean_pose)
+    loss = ReconstructionLoss(LossConfig(**losses), hand_model)
+    Reconstruction(network, loss, OptimizerConfig(), max_steps=10, seed=0)
+    batch = random_batch(hand_model, clips=1, frames=2)
+    loss(network(batch), batch).total.backward()
+    weights = dict(network.named_parameters())
+    for name, weight in weights.items():
+        assert weight.requires_grad == (weight.grad is not None), name
+    assert {n.split(".")[0] for n, weight in weights.items() if not weight.requires_grad} == frozen
