@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fourdhands.data.augment import Annotations, Augmenter, ClipChange, compose, is_box
+from fourdhands.data.copies import mirrored_copies
 from fourdhands.data.degrade import degrade, streaks
 from fourdhands.data.negatives import NegativeDraw, put_negatives
 from fourdhands.data.schema import ARRAYS, BadSampleError, Clip, count_frames, decode_clip
@@ -55,6 +56,12 @@ class StoredClip:
         part = copy(self)
         part.jpgs = {name: self.jpgs[name] for name in names if name in self.jpgs}
         return part
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Shard and key, as a `BadSampleError` of this sample names them."""
+        sample = self._labels.sample
+        return str(sample.get("__url__", "")), str(sample["__key__"])
 
     @property
     def clip(self) -> Clip:
@@ -107,7 +114,7 @@ def _jpg(index: int) -> str:
 
 @dataclass(frozen=True)
 class Window:
-    """Up to T frames of one clip, `gap` apart."""
+    """Up to T frames of one clip, `gap` apart; in training exactly T, a few of them repeated."""
 
     stored: StoredClip
     frames: tuple[int, ...]
@@ -146,6 +153,7 @@ class Collate:
         windows: Sequence[Window],
         change: ClipChange | None = None,
         negatives: NegativeDraw | None = None,
+        copied: Tensor | None = None,
     ) -> ClipBatch:
         """Make a batch.
 
@@ -153,6 +161,8 @@ class Collate:
             windows: B of them.
             change: how each clip is augmented, or None for as it is.
             negatives: which hands give way to crops without a hand, or None for none.
+            copied: (B,) bool, the clips in which an absent hand's place is filled by the mirrored
+                copy of the other hand (see `data.copies`), or None for none.
 
         Raises:
             BadSampleError: a sample breaks the schema or a jpg is broken.
@@ -171,12 +181,18 @@ class Collate:
                 aspect=width / height,
             )
         present = is_box(annotations.bbox) & frame_valid[..., None]
+        copies = torch.zeros_like(present)
+        if copied is not None:
+            annotations, copies = mirrored_copies(copied, annotations, present)
+        to_cut, present = present, present | copies
         bbox = crop_regions(annotations.bbox, present, annotations.camera.image_size, self.crop)
         affine = compose(
             crop_from_image(bbox, self.crop.size), annotations.image_from_stored[:, :, None]
         )
+        crops = self._cut(windows, affine, to_cut, bbox, change)
+        crops[copies] = crops.flip(2)[copies]
         return ClipBatch(
-            crops=self._cut(windows, affine, present, bbox, change),
+            crops=crops,
             bbox=bbox,
             camera=annotations.camera,
             hand_present=present,
@@ -241,8 +257,13 @@ class Collate:
         if change is not None:
             smears = streaks(change.pixels, bbox, self.crop.size, side_mirrored(bbox)).tolist()
         tables = [None] * len(windows) if change is None else _color_tables(change.gain)
+        first: dict[tuple[int, int], int] = {}  # where a frame is in its window, by clip and frame
         for b, t in present.any(-1).nonzero().tolist():
-            image = windows[b].stored.decode_frame(windows[b].frames[t])
+            frame = windows[b].frames[t]
+            if (done := first.setdefault((b, frame), t)) != t:
+                crops[b, t] = crops[b, done]
+                continue
+            image = windows[b].stored.decode_frame(frame)
             for s in present[b, t].nonzero()[:, 0].tolist():
                 crop = warp_crop(image, affines[b, t, s], self.crop.size)
                 if change is not None:

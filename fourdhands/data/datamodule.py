@@ -1,23 +1,31 @@
 """The data of a run: from a `DataConfig` to loaders of `ClipBatch` for training and evaluation."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import cv2
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from tqdm import tqdm
 
 from fourdhands.data.augment import AugmentConfig, Augmenter
 from fourdhands.data.collate import BoxKind, Collate, CropConfig
 from fourdhands.data.manifest import ShardSet, find_shards
 from fourdhands.data.negatives import NegativeConfig
-from fourdhands.data.stream import EvalStream, StreamItem, TrainStream
+from fourdhands.data.stream import BrokenSamples, EvalStream, StreamError, TrainStream
 from fourdhands.hands.assets import ManoAssets, load_assets
 from fourdhands.structures import ClipBatch
+
+T = TypeVar("T")
+
+BROKEN_NAMED: Final = 5
+"""Broken samples that a report names."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,13 @@ class DataConfig:
         val: manifests or folders to watch the training with.
         test: manifests or folders to evaluate on.
         root: folder that the manifests' shard patterns are relative to.
+        weights: how often training draws from a set, relative to the others, by the manifest's file
+            name without the split: freihand for freihand_train.yaml (a set without a manifest: as
+            in `train`); sets that are not named here keep their manifest's weight.
         num_frames: T, frames a clip; 1 for single images.
         gap: frames of the source from one frame of a clip to the next.
+        gap_fps: frames a second that `gap` is meant for: in a source of another rate as many of its
+            frames as come nearest to the same time; null for `gap` frames of any source.
         batch_size: clips a batch, on each rank.
         num_workers: processes that decode, on each rank; the order of the training data depends
             on it.
@@ -41,6 +54,10 @@ class DataConfig:
             both (4DHands' ablation +Cross H).
         augment: how training clips are changed.
         negatives: training crops without a hand, which teach the confidence.
+        mirrored_copy: share of the training clips with one hand in which the hand's mirrored copy,
+            far away, stands for the other hand, as in 4DHands; with 1, evaluation does the same.
+        broken_samples: 'stop' ends training at a broken sample; 'skip' trains on another in its
+            place, and reports after each epoch. Evaluation always stops.
         seed: of order and augmentation.
     """
 
@@ -48,8 +65,10 @@ class DataConfig:
     val: tuple[Path, ...] = ()
     test: tuple[Path, ...] = ()
     root: Path = Path("data")
+    weights: Mapping[str, float] = field(default_factory=dict)
     num_frames: int = 9
     gap: int = 5
+    gap_fps: float | None = None
     batch_size: int = 16
     num_workers: int = 2
     steps_per_epoch: int = 1000
@@ -58,6 +77,8 @@ class DataConfig:
     box: BoxKind = "separate"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     negatives: NegativeConfig = field(default_factory=NegativeConfig)
+    mirrored_copy: float = 0.0
+    broken_samples: BrokenSamples = "stop"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +93,19 @@ class DataConfig:
             raise ValueError(f"data.bbox_scale is {self.bbox_scale}, it has to be positive")
         if self.negatives.share and self.box == "holistic":
             raise ValueError("data.negatives.share: one box around both hands cannot be moved away")
+        if not 0 <= self.mirrored_copy <= 1:
+            raise ValueError(
+                f"data.mirrored_copy is {self.mirrored_copy}, it has to lie within 0 and 1"
+            )
+        if self.mirrored_copy and self.box == "holistic":
+            raise ValueError(
+                "data.mirrored_copy: a far copy has no place in a box around both hands"
+            )
+        if self.gap_fps is not None and self.gap_fps <= 0:
+            raise ValueError(f"data.gap_fps is {self.gap_fps}, it has to be positive or null")
+        for name, weight in self.weights.items():
+            if not 0 < weight < float("inf"):
+                raise ValueError(f"data.weights: {name} is {weight}, it has to be positive")
 
 
 class EvalLoader:
@@ -104,6 +138,7 @@ class TrainLoader:
         self._loader = _data_loader(stream, num_workers, persistent=num_workers > 0)
         self._epoch = self._batch = 0
         self._restored = False
+        self._left_out: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -113,19 +148,33 @@ class TrainLoader:
         """Yield the rest of a restored epoch, or the next one.
 
         Raises:
-            BadSampleError: a sample is broken.
+            BadSampleError: a sample is broken, and the stream is not to go on without it.
             OSError: a shard cannot be read.
         """
         if self._batch and not self._restored:
             self._epoch, self._batch = self._epoch + 1, 0
         self._restored = False
         self._stream.start_at(self._epoch, self._batch)
-        for batch in _raise_errors(self._loader):
+        for item in _raise_errors(self._loader):
+            self._left_out.update(map(str, item.left_out))
             self._batch += 1
-            yield batch
+            yield item.batch
+        self._report()
+
+    def _report(self) -> None:
+        """Name the samples that were left out since the last report, on stderr."""
+        counts, self._left_out = self._left_out, Counter()
+        if not counts:
+            return
+        head = f"training left out broken samples, {counts.total()} times; {len(counts)} in all:"
+        lines = [f"  {count} times {message}" for message, count in counts.most_common()]
+        if len(lines) > BROKEN_NAMED:
+            lines[BROKEN_NAMED:] = [f"  and {len(lines) - BROKEN_NAMED} more"]
+        tqdm.write("\n".join((head, *lines)), file=sys.stderr)
 
     def close(self) -> None:
         """End the workers; left to the garbage collector, they can be slow to go."""
+        self._report()
         workers = self._loader._iterator
         self._loader._iterator = None
         if isinstance(workers, _MultiProcessingDataLoaderIter):
@@ -179,12 +228,24 @@ class ClipDataModule(pl.LightningDataModule):
 
         Raises:
             FileNotFoundError: a manifest, a folder or a shard is missing.
-            ValueError: the run names no data for the split, or a set is unfinished or damaged.
+            ValueError: the run names no data for the split, a set is unfinished or damaged, or a
+                weight is given to none of the sets.
         """
         sources = getattr(self.config, split)
         if not sources:
             raise ValueError(f"data.{split} is empty; name manifests or folders of shards there")
-        return tuple(find_shards(Path(source), self.config.root) for source in sources)
+        sets = tuple(find_shards(Path(source), self.config.root) for source in sources)
+        return self._weighted(sets) if split == "train" else sets
+
+    def _weighted(self, sets: tuple[ShardSet, ...]) -> tuple[ShardSet, ...]:
+        weights, known = self.config.weights, {one.dataset for one in sets}
+        if unknown := sorted(weights.keys() - known):
+            raise ValueError(
+                f"data.weights: '{unknown[0]}' is none of the training sets, which are "
+                f"{', '.join(sorted(known))}; leave it out, or say --data.weights {{}} "
+                "to go by the manifests' weights"
+            )
+        return tuple(replace(one, weight=weights.get(one.dataset, one.weight)) for one in sets)
 
     def setup(self, stage: str) -> None:
         """Look for what is missing before anything runs."""
@@ -203,12 +264,15 @@ class ClipDataModule(pl.LightningDataModule):
             self.check("train"),
             self._collate,
             gap=config.gap,
+            gap_fps=config.gap_fps,
             batch_size=config.batch_size,
             steps_per_epoch=config.steps_per_epoch,
             shuffle_buffer=config.shuffle_buffer,
             augment=config.augment,
             negative_share=config.negatives.share,
             first_negative_batch=self._first_negative_batch,
+            mirrored_copy=config.mirrored_copy,
+            broken_samples=config.broken_samples,
             seed=config.seed,
             **self._ranks(),
         )
@@ -231,8 +295,10 @@ class ClipDataModule(pl.LightningDataModule):
             self.check(split),
             self._collate,
             gap=self.config.gap,
+            gap_fps=self.config.gap_fps,
             batch_size=self.config.batch_size,
             negative_share=negative_share,
+            mirrored_copies=self.config.mirrored_copy == 1,
             **self._ranks(),
         )
         return EvalLoader(stream, self.config.num_workers)
@@ -252,8 +318,8 @@ class ClipDataModule(pl.LightningDataModule):
 
 
 def _data_loader(
-    stream: IterableDataset[StreamItem], num_workers: int, *, persistent: bool
-) -> DataLoader[StreamItem]:
+    stream: IterableDataset[T], num_workers: int, *, persistent: bool
+) -> DataLoader[T]:
     """Workers hand over whole batches as they are."""
     return DataLoader(
         stream,
@@ -269,7 +335,7 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
 
 
-def _raise_errors(items: Iterable[StreamItem]) -> Iterator[ClipBatch]:
+def _raise_errors(items: Iterable[T | StreamError]) -> Iterator[T]:
     """Raise the errors that workers hand over, as if they had happened here."""
     for item in items:
         if isinstance(item, Exception):

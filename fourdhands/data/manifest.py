@@ -113,11 +113,14 @@ class ShardSet:
 
     Attributes:
         name: for messages.
+        dataset: a manifest's file name without its split, as two releases of a data set may share
+            its name, or the place of a set without a manifest; what weights are given to.
         shards: in order.
         weight: how often training draws from the set.
     """
 
     name: str
+    dataset: str
     shards: tuple[Path, ...]
     weight: float = 1.0
 
@@ -203,7 +206,7 @@ def find_shards(source: Path, root: Path) -> ShardSet:
         if not source.is_file():
             raise FileNotFoundError(f"summary {source} does not exist; make the set first")
         shards = tuple(source.with_name(entry.file) for entry in _require_complete(source).shards)
-        return ShardSet(str(source), shards)
+        return ShardSet(str(source), str(source), shards)
     return _from_folder(source)
 
 
@@ -223,7 +226,8 @@ def _from_manifest(source: Path, root: Path) -> ShardSet:
             f"{source}: found {len(shards)} of {expected} shards {root / manifest.shards}; "
             f"make or fetch the set ({manifest.source}) or set the data root"
         )
-    return ShardSet(f"{manifest.name} {manifest.split}", shards, manifest.weight)
+    dataset = source.stem.removesuffix(f"_{manifest.split}")
+    return ShardSet(f"{manifest.name} {manifest.split}", dataset, shards, manifest.weight)
 
 
 def _from_folder(source: Path) -> ShardSet:
@@ -239,7 +243,7 @@ def _from_folder(source: Path) -> ShardSet:
         raise ValueError(f"{source}: holds several sets; name the summary of one of them: {names}")
     for summary in summaries:
         _require_complete(summary)
-    return ShardSet(str(source), shards)
+    return ShardSet(str(source), str(source), shards)
 
 
 def _summaries(shards: Sequence[Path]) -> list[Path]:

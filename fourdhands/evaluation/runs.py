@@ -55,7 +55,10 @@ class EvaluationConfig:
     Attributes:
         root: joint that root-relative errors and the vector between the hands refer to.
         num_frames: frames a window; null for as in training.
-        gap: frames of the data from one frame of a window to the next; null for as in training.
+        gap: frames of the data from one frame of a window to the next (at `data.gap_fps` of the
+            training, if that was given); null for as in training.
+        mirrored_copy: whether a hand's mirrored copy stands for a hand that is absent, instead of
+            nothing; null for only if all training was so.
         batch_size: windows a batch.
         num_workers: processes that decode.
         data_root: folder that manifests' shard patterns are relative to; null for as in training.
@@ -70,6 +73,7 @@ class EvaluationConfig:
     root: str = "wrist"
     num_frames: int | None = None
     gap: int | None = None
+    mirrored_copy: bool | None = None
     batch_size: int = 16
     num_workers: int = 2
     data_root: Path | None = None
@@ -135,6 +139,8 @@ def evaluate_checkpoint(
                 "num_frames": data_config.num_frames,
                 "gap": data_config.gap,
                 "hold": config.hold,
+                "gap_fps": data_config.gap_fps,
+                "mirrored_copy": data_config.mirrored_copy == 1,
             },
             version=__version__,
         ),
@@ -191,6 +197,7 @@ def _data_config(
         root=chosen(wanted.data_root, trained.root),
         num_frames=chosen(wanted.num_frames, trained.num_frames),
         gap=chosen(wanted.gap, trained.gap),
+        mirrored_copy=float(chosen(wanted.mirrored_copy, trained.mirrored_copy == 1)),
         batch_size=wanted.batch_size,
         num_workers=wanted.num_workers,
     )

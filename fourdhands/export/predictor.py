@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fourdhands import config
 from fourdhands.data.collate import CropConfig
+from fourdhands.data.copies import is_beside
 from fourdhands.export.checkpoint import KEY, load_network_weights, read_checkpoint
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
@@ -51,7 +52,8 @@ class Predictor:
     def __call__(self, batch: ClipBatch) -> Predictions:
         """Predict the hands of a batch, which may lie on any device, in one camera frame.
 
-        Where both hands are visible, `models.two_hands` makes cameras and `upsilon` consistent.
+        Where both hands are visible, `models.two_hands` makes cameras and `upsilon` consistent; a
+        mirrored copy is no hand of the scene.
         """
         batch = batch.to(self.device)
         network_says: Predictions = self.network(batch)
@@ -59,7 +61,8 @@ class Predictor:
         hands = predictions.hands
         roots = self.hand_model.roots(hands)
         moved = reconciled_roots(roots, predictions.upsilon) - roots
-        both = batch.hand_visible.all(-1)[..., None, None]
+        in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
+        both = in_scene.all(-1)[..., None, None]
         transl = hands.transl + torch.where(both, moved, 0.0)
         return replace(predictions, hands=replace(hands, transl=transl))
 

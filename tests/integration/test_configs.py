@@ -9,6 +9,7 @@ import torch
 
 from fourdhands import config
 from fourdhands.data.datamodule import DataConfig
+from fourdhands.data.manifest import Manifest
 from fourdhands.data.negatives import NegativeConfig
 from fourdhands.data.synthetic.synthesize import SynthesizeConfig
 from fourdhands.evaluation.runs import EvaluationConfig
@@ -27,6 +28,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 ABLATIONS = CONFIGS / "reconstruction" / "ablation"
 TYPES: dict[str, type] = {
     "quickstart.yaml": ReconstructionRun,
+    "data": DataConfig,
     "model": NetworkConfig,
     "reconstruction": ReconstructionRun,
     "evaluation": EvaluationConfig,
@@ -56,6 +58,13 @@ def test_every_file_can_be_built(name: str) -> None:
         loss = ReconstructionLoss(loaded.loss, HandModel.open())
         optimizer = build_optimizer(loaded.optimizer, build(loaded.network), loss)
         build_schedule(loaded.optimizer, optimizer, loaded.trainer.max_steps)
+
+
+def test_the_mix_gives_each_of_its_sets_a_weight() -> None:
+    mix = config.load(DataConfig, CONFIGS / "data" / "4dhands_mix.yaml")
+    manifests = {path: Manifest.load(CONFIGS.parent / path) for path in (*mix.train, *mix.val)}
+    assert [manifests[path].split for path in mix.train] == ["train"] * 12
+    assert {path.stem.removesuffix("_train") for path in mix.train} == set(mix.weights)
 
 
 # ---- ablations -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from fourdhands.evaluation.runs import EvaluationConfig
 from fourdhands.export.checkpoint import describe
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.network import TwoHandNetwork
+from fourdhands.skeleton import Side
 from fourdhands.training.runs import ReconstructionRun
 from tests.helpers.clips import random_clip, write_set
 from tests.helpers.runs import tiny_network
@@ -114,6 +115,23 @@ def test_without_training_data_the_mean_pose_is_the_hand_models(
     assert run_command("eval.py", eval_script.EVALUATE, command) == 0
     assert "mean pose: from the hand model (no training data at hand)" in capsys.readouterr().out
     assert not (tmp_path / "report" / "samples.png").exists()
+
+
+def test_single_hands_are_evaluated_beside_their_copies(folder: Path, tmp_path: Path) -> None:
+    clip = random_clip(np.random.default_rng(0), sides=(Side.LEFT,))
+    write_set(tmp_path / "left", [[clip]])
+    plain = []
+    for copied in ("false", "true"):
+        changes = {"mirrored_copy": copied, "pictures": "0", "data": str(tmp_path / "left")}
+        command = arguments(folder, tmp_path / copied, changes)
+        assert run_command("eval.py", eval_script.EVALUATE, command) == 0
+        plain.append(json.loads((tmp_path / copied / "metrics.json").read_text()))
+        assert plain[-1]["provenance"]["settings"]["mirrored_copy"] is (copied == "true")
+    assert plain[0]["labelled"] == plain[1]["labelled"] == {"clips": 1, "frames": 4, "hands": 4}
+    first, second = (one["metrics"]["mpjpe_mm"] for one in plain)
+    assert first["mean_pose"] == second["mean_pose"]  # labels of the copy count nowhere
+    assert first["model"]["count"] == second["model"]["count"]
+    assert first["model"]["value"] != second["model"]["value"]  # the network sees it
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import gc
+import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -9,15 +11,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+import webdataset
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fourdhands.data import stream
 from fourdhands.data.augment import AugmentConfig
 from fourdhands.data.collate import PADDING, StoredClip
+from fourdhands.data.copies import is_beside
 from fourdhands.data.datamodule import ClipDataModule, DataConfig, EvalLoader, TrainLoader
 from fourdhands.data.manifest import find_shards
 from fourdhands.data.negatives import NegativeConfig
 from fourdhands.data.schema import BadSampleError, Clip, encode_clip
+from fourdhands.data.shards import read_samples
 from fourdhands.data.stream import (
     EvalStream,
     TrainStream,
@@ -28,10 +34,12 @@ from fourdhands.data.stream import (
     training_windows,
 )
 from fourdhands.geometry.camera import project
-from fourdhands.geometry.crop import apply_affine, crop_from_image
+from fourdhands.geometry.crop import apply_affine, crop_from_image, mirror_bbox
 from fourdhands.skeleton import Side
 from fourdhands.structures import ClipBatch
 from tests.helpers.clips import random_clip, smooth_frames, write_set
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
 
 CROP_SIZE = (64, 48)
 LENGTHS = (1, 5, 7, 12, 3)  # frames of the clips of a shard
@@ -53,6 +61,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_set(folder, shards)
     return folder
+
+
+@pytest.fixture(scope="module")
+def several_sets(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """The clips above, one image for both ranks, and clips some of which are broken."""
+    place = tmp_path_factory.mktemp("several")
+    image = random_clip(np.random.default_rng(1), key="image", num_frames=1, sides=(Side.LEFT,))
+    write_set(place / "image", [[image]])
+    return folder, place / "image", set_with_broken(place / "broken")
 
 
 def module(folder: Path, **changes: object) -> ClipDataModule:
@@ -94,9 +111,12 @@ def test_windows(length: int, num_frames: int, gap: int) -> None:
     assert windows
     for window in windows:
         frames = np.array(window.frames)
-        assert set(np.diff(frames)) <= {gap} and frames.min() >= 0 and frames.max() < length
-        # as many frames as fit
-        assert len(frames) == min(num_frames, (length - 1) // gap + 1)
+        assert len(frames) == num_frames and frames.min() >= 0 and frames.max() < length
+        shown = np.unique(frames)  # as many as fit
+        assert len(shown) == min(num_frames, (length - 1) // gap + 1)
+        assert set(np.diff(shown)) <= {gap}
+        assert set(np.abs(np.diff(frames))) <= ({gap} if len(shown) > 1 else {0})
+        assert sorted(frames[: len(shown)]) == frames[: len(shown)].tolist()
     if length >= num_frames * gap:
         assert len(windows) == length // num_frames
 
@@ -135,6 +155,23 @@ def reachable(thing: object) -> set[int]:
             found.add(id(one))
             todo += gc.get_referents(one)
     return found
+
+
+@pytest.mark.parametrize(
+    ("fps", "gap_fps", "expected"),
+    [(30, 30, 5), (5, 30, 1), (10, 30, 2), (60, 30, 10), (1, 30, 1), (5, None, 5)],
+)
+def test_gap_means_the_same_time_in_any_source(
+    tmp_path: Path, fps: float, gap_fps: float | None, expected: int
+) -> None:
+    clip = random_clip(np.random.default_rng(0), num_frames=12)
+    write_set(tmp_path, [[replace(clip, fps=float(fps))]])
+    data = module(tmp_path, num_frames=2, gap=5, gap_fps=gap_fps, batch_size=1)
+    for loader in (data.train_dataloader(), data.test_dataloader()):
+        batch = next(iter(loader))
+        first, second = batch.meta[0].frame_ids
+        assert second - first == expected
+        torch.testing.assert_close(batch.times[0].diff(), torch.tensor([expected / fps]))
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 4, 7])
@@ -182,6 +219,30 @@ def test_evaluation_sees_every_frame_once(folder: Path) -> None:
                     assert [frame != PADDING for frame in meta.frame_ids] == valid.tolist()
                     seen.update((meta.key, frame) for frame in meta.frame_ids if frame != PADDING)
         assert seen == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("shards", [(5,), (1,), (2, 3, 1, 4)])
+def test_ranks_and_workers_share_evaluation(
+    tmp_path: Path, world_size: int, workers: int, shards: tuple[int, ...]
+) -> None:
+    """Also where there are fewer shards, or fewer clips, than ranks."""
+    rng = np.random.default_rng(0)
+    clips = [
+        [random_clip(rng, key=f"{s}-{k}", num_frames=1 + k % 3) for k in range(count)]
+        for s, count in enumerate(shards)
+    ]
+    write_set(tmp_path, clips)
+    expected = Counter((c.key, f) for one in clips for c in one for f in range(c.num_frames))
+    data = module(tmp_path)
+    sets, collate = data.check("test"), data._collate
+    seen: Counter[tuple[str, int]] = Counter()
+    for rank in range(world_size):
+        stream = EvalStream(sets, collate, gap=2, batch_size=2, rank=rank, world_size=world_size)
+        for batch in EvalLoader(stream, workers):
+            seen.update((m.key, k) for m in batch.meta for k in m.frame_ids if k != PADDING)
+    assert seen == expected
 
 
 def test_evaluation_is_the_same_each_time(folder: Path) -> None:
@@ -259,6 +320,133 @@ def test_holistic_box_surrounds_both_hands(folder: Path) -> None:
         assert (inside | off_image).all()
 
 
+# ---- weights -----------------------------------------------------------------------------------
+
+
+def named_sets(folder: Path, *names: str) -> tuple[Path, ...]:
+    """Manifests of sets of three clips each, whose keys begin with the set's name."""
+    for name in names:
+        rng = np.random.default_rng(0)
+        clips = [random_clip(rng, key=f"{name}-{k}", num_frames=1) for k in range(3)]
+        write_set(folder / name, [clips], name)
+        (folder / f"{name}_train.yaml").write_text(
+            f"{{name: same, split: train, source: x, licence: x, shards: {name}/*.tar, fps: 1}}"
+        )
+    return tuple(folder / f"{name}_train.yaml" for name in names)
+
+
+def test_sets_are_mixed_by_the_weights_of_the_run(tmp_path: Path) -> None:
+    sources = (*named_sets(tmp_path, "a", "b"), tmp_path / "a")
+    changes = {"root": tmp_path, "train": sources, "num_frames": 1, "batch_size": 100}
+    weights = {"a": 5.0, str(tmp_path / "a"): 2.0}  # b keeps its manifest's
+    data = module(tmp_path, **changes, weights=weights)
+    assert [one.weight for one in data.check("train")] == [5.0, 1.0, 2.0]
+    counts = Counter(meta.key[0] for batch in data.train_dataloader() for meta in batch.meta)
+    assert 0.82 < counts["a"] / 700 < 0.93  # 7 / 8
+    with pytest.raises(ValueError, match=r"data\.weights: 'c' is none of .*, which are .*a, b"):
+        module(tmp_path, **changes, weights={"c": 1.0}).setup("fit")
+    with pytest.raises(ValueError, match=r"data\.weights: a is 0, it has to be positive"):
+        DataConfig(weights={"a": 0})
+
+
+# ---- clips that are shorter than a window --------------------------------------------------------
+
+
+def test_short_clips_are_repeated_in_training_and_decoded_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: Counter[tuple[str, int]] = Counter()
+    decode = StoredClip.decode_frame
+
+    def spy(self: StoredClip, index: int) -> object:
+        decoded[self.clip.key, index] += 1
+        return decode(self, index)
+
+    monkeypatch.setattr(StoredClip, "decode_frame", spy)
+    augment = AugmentConfig(mirror=0.5, rotation=30, shift=0.1, tint=0.1)
+    short = 0
+    for batch in module(folder, num_frames=5, batch_size=1, augment=augment).train_dataloader():
+        frames = batch.meta[0].frame_ids
+        assert batch.frame_valid.all() and PADDING not in frames
+        assert decoded == Counter({(batch.meta[0].key, k): 1 for k in set(frames)})
+        decoded.clear()
+        short += len(set(frames)) < 5
+        torch.testing.assert_close(batch.times[0], torch.tensor(frames) / 30)
+        for t, frame in enumerate(frames):
+            first = frames.index(frame)
+            assert torch.equal(batch.crops[:, t], batch.crops[:, first])
+            assert torch.equal(batch.bbox[:, t], batch.bbox[:, first])
+            assert batch.labels is not None
+            assert torch.equal(batch.labels.joints_valid[:, t], batch.labels.joints_valid[:, first])
+    assert short > 2
+
+
+# ---- mirrored copies -----------------------------------------------------------------------------
+
+
+def test_a_copy_is_the_mirrored_hand_far_away_without_labels(folder: Path) -> None:
+    plain = list(module(folder).test_dataloader())
+    copied = list(module(folder, mirrored_copy=1.0).test_dataloader())
+    width, number = 160, 0
+    for before, after in zip(plain, copied, strict=True):
+        new = after.hand_present & ~before.hand_present
+        one_hand = before.hand_present.any(1).sum(-1) == 1
+        expected = before.hand_present.flip(-1) & one_hand[:, None, None] & ~before.hand_present
+        assert torch.equal(new, expected)
+        number += int(new.sum())
+        own, source = after.bbox[new], after.bbox.flip(2)[new]
+        assert torch.equal(after.crops[new], after.crops.flip(2)[new]) and after.crops[new].any()
+        assert torch.equal(own[:, 1:], source[:, 1:])
+        # the image mirrored, and five widths further on: to the right for right hands
+        is_left = new.nonzero()[:, 2] == Side.LEFT
+        beside = width - 1 - source[:, 0] + torch.where(is_left, -5.0, 5.0) * width
+        torch.testing.assert_close(own[:, 0], beside)
+        assert is_beside(own, torch.tensor([160.0, 120.0]).expand(len(own), 2)[:, None]).all()
+        assert not is_beside(before.bbox, before.camera.image_size).any()
+        assert after.labels is not None and before.labels is not None
+        assert after.labels.is_hand.all()
+        labels = [asdict(batch.labels) for batch in (before, after)]
+        torch.testing.assert_close(*labels, rtol=0, atol=0)
+        assert (
+            not after.labels.joints_2d_valid[new].any() and not after.labels.hands_valid[new].any()
+        )
+        assert torch.equal(after.crops[~new], before.crops[~new])
+        assert torch.equal(after.bbox[~new], before.bbox[~new])
+    assert number > 5
+
+
+def test_copies_are_shared_out_in_training_and_never_of_crops_without_a_hand(folder: Path) -> None:
+    changes: dict[str, object] = {"num_frames": 1, "batch_size": 50}
+    plain = list(module(folder, **changes).train_dataloader())
+    some = list(module(folder, **changes, mirrored_copy=0.3).train_dataloader())
+    single = sum(int((batch.hand_present.sum(-1) == 1).sum()) for batch in plain)
+    left = sum(int((batch.hand_present.sum(-1) == 1).sum()) for batch in some)
+    assert 0.2 < 1 - left / single < 0.4
+    for one, other in zip(plain, some, strict=True):
+        assert one.meta == other.meta
+        assert torch.equal(one.crops[one.hand_present], other.crops[one.hand_present])
+    negatives = NegativeConfig(share=0.5, start=0.0)
+    for batch in module(
+        folder, **changes, mirrored_copy=1.0, negatives=negatives
+    ).train_dataloader():
+        assert batch.labels is not None
+        copies = is_beside(batch.bbox, batch.camera.image_size) & batch.hand_present
+        assert copies.any() and batch.labels.is_hand[copies].all()
+        assert batch.labels.is_hand.flip(-1)[copies].all()
+
+
+def test_a_mirrored_clip_has_a_mirrored_copy(folder: Path) -> None:
+    def batches(mirror: float) -> list[ClipBatch]:
+        augment = AugmentConfig(mirror=mirror)
+        return list(module(folder, mirrored_copy=1.0, augment=augment).train_dataloader())
+
+    for plain, mirrored in zip(batches(0.0), batches(1.0), strict=True):
+        there = plain.hand_present
+        assert torch.equal(there.flip(-1), mirrored.hand_present)
+        expected = mirror_bbox(plain.bbox, 160).flip(2)
+        torch.testing.assert_close(expected[there.flip(-1)], mirrored.bbox[there.flip(-1)])
+
+
 # ---- crops without a hand ------------------------------------------------------------------------
 
 
@@ -319,6 +507,8 @@ def test_one_box_around_both_hands_cannot_be_moved_away() -> None:
         DataConfig(box="holistic", negatives=NegativeConfig(share=0.1))
     with pytest.raises(ValueError, match=r"data.negatives.start is 2"):
         NegativeConfig(start=2.0)
+    with pytest.raises(ValueError, match=r"data.mirrored_copy: a far copy"):
+        DataConfig(box="holistic", mirrored_copy=0.1)
 
 
 # ---- resuming ------------------------------------------------------------------------------------
@@ -346,6 +536,54 @@ def test_resume_to_the_bit(folder: Path, workers: int, stop: int) -> None:
         assert_same(batch, whole[k])
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    workers=st.sampled_from([0, 1, 3]),
+    stop=st.integers(1, 10),
+    first_epoch=st.integers(0, 2),
+    rank=st.integers(0, 1),
+    seed=st.integers(0, 5),
+    fps=st.sampled_from([None, 15.0]),
+)
+def test_resume_anywhere_whatever_is_switched_on(
+    several_sets: tuple[Path, ...],
+    workers: int,
+    stop: int,
+    first_epoch: int,
+    rank: int,
+    seed: int,
+    fps: float | None,
+) -> None:
+    """Several sets, broken samples, copies, crops without a hand; at any batch of either rank."""
+    data = module(
+        several_sets[0],
+        train=several_sets,
+        weights={str(several_sets[0]): 3.0},
+        gap_fps=fps,
+        mirrored_copy=0.5,
+        negatives=NegativeConfig(share=0.3, start=0.0),
+        broken_samples="skip",
+        num_workers=workers,
+        seed=seed,
+    )
+
+    def loader(epoch: int, batch: int) -> TrainLoader:
+        data._ranks = lambda: {"rank": rank, "world_size": 2}  # type: ignore[method-assign]
+        data.load_state_dict({"epoch": epoch, "batch": batch})
+        return data.train_dataloader()
+
+    straight = loader(first_epoch, 0)
+    whole = [batch for _ in range(2) for batch in straight]
+    straight.close()
+    epoch, batch = divmod(stop, 7)
+    resumed = loader(first_epoch + epoch, batch)
+    rest = list(resumed)
+    resumed.close()
+    assert len(rest) == 7 - batch
+    for one, other in zip(rest, whole[stop:], strict=False):
+        assert_same(one, other)
+
+
 def test_epoch_that_was_left_early_is_not_continued(folder: Path) -> None:
     loader = module(folder).train_dataloader()
     next(iter(loader))
@@ -365,7 +603,8 @@ def test_skipping_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(StoredClip, "decode_frame", spy)
     (batch,) = loader
-    assert len(decoded) == int(batch.hand_present.any(-1).sum())
+    shown = {(meta.key, frame) for meta in batch.meta for frame in meta.frame_ids}
+    assert 0 < len(decoded) <= len(batch.meta) * 3 and set(decoded) == {key for key, _ in shown}
 
 
 def test_seed_epoch_rank_and_worker_matter(folder: Path) -> None:
@@ -420,6 +659,110 @@ def test_broken_jpg_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
             assert "\n" not in message
 
 
+BROKEN = ("frame", "labels", "meta", "nothing")
+
+
+def set_with_broken(folder: Path, *, broken: bool = True, whole: int = 6) -> Path:
+    """A shard of whole clips with one of each kind of `BROKEN` among them, unless all are whole."""
+    rng = np.random.default_rng(3)
+    keys = [f"good-{k}" for k in range(whole)]
+    for place, kind in enumerate(BROKEN):
+        keys.insert(2 * place, kind)
+    samples = [encode_clip(random_clip(rng, key=key, num_frames=4)) for key in keys]
+    for sample in samples if broken else []:
+        if sample["__key__"] == "frame":
+            sample["001.jpg"] = sample["001.jpg"][:100]
+        elif sample["__key__"] == "labels":
+            sample["joints.npy"] = sample["joints.npy"][:-4]
+        elif sample["__key__"] == "meta":
+            sample["meta.json"] = b"{"
+        elif sample["__key__"] == "nothing":
+            for k in range(4):
+                del sample[f"{k:03d}.jpg"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with webdataset.TarWriter(str(folder / "set-000000.tar"), encoder=False) as tar:
+        for sample in samples:
+            tar.write(sample)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_goes_on_without_broken_samples_and_counts_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    folders = [set_with_broken(tmp_path / str(b), broken=b) for b in (True, False)]
+    changes = {"num_frames": 2, "num_workers": workers, "broken_samples": "skip"}
+    served, as_if_whole = (list(module(one, **changes).train_dataloader()) for one in folders)
+    replaced = 0
+    for one, other in zip(served, as_if_whole, strict=True):
+        for meta, wanted in zip(one.meta, other.meta, strict=True):
+            # of the clip with a broken frame, the others can be used
+            assert "good" in meta.key or (meta.key == "frame" and 1 not in meta.frame_ids)
+            replaced += meta.key != wanted.key
+    assert replaced > 2
+    first, *lines = capsys.readouterr().err.strip().splitlines()
+    assert first.startswith("training left out broken samples, ")
+    assert "; 4 in all:" in first and len(lines) == 4
+    for kind, reason in zip(
+        BROKEN,
+        (
+            "member 001.jpg: is a broken jpg of 100 bytes",
+            "member joints.npy: holds ",
+            "member meta.json: is not JSON",
+            "member 000.jpg: there are 0 for 4 frames",
+        ),
+        strict=True,
+    ):
+        (line,) = (line for line in lines if f"sample {kind}, " in line)
+        assert " times shard " in line and "set-000000.tar" in line and reason in line
+
+
+def test_whole_samples_stay_where_they_were(tmp_path: Path) -> None:
+    """Which samples are broken decides nothing but who stands in for them."""
+    folders = [set_with_broken(tmp_path / str(b), broken=b) for b in (True, False)]
+    for folder in folders:  # a clip without frames is no clip: it has no windows to be replaced
+        shutil.move(folder / "set-000000.tar", folder / "old.tar")
+        with webdataset.TarWriter(str(folder / "set-000000.tar"), encoder=False) as tar:
+            for sample in read_samples(folder / "old.tar"):
+                if sample["__key__"] != "nothing":
+                    tar.write({k: v for k, v in sample.items() if k == "__key__" or k[0] != "_"})
+        (folder / "old.tar").unlink()
+    changes = {"num_frames": 2, "broken_samples": "skip", "steps_per_epoch": 30}
+    served, as_if_whole = (list(module(one, **changes).train_dataloader()) for one in folders)
+    same = 0
+    for one, other in zip(served, as_if_whole, strict=True):
+        for place, wanted in enumerate(other.meta):
+            if wanted.key.startswith("good"):
+                same += 1
+                assert one.meta[place] == wanted
+                assert torch.equal(one.crops[place], other.crops[place])
+    assert same > 40
+
+
+def test_what_is_not_to_be_skipped_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MOST_LOOKED_AT", 50)
+    folder = set_with_broken(tmp_path / "some")
+    skipping = module(folder, num_frames=2, broken_samples="skip")
+    assert "set-000000.tar, sample " in refusal(skipping.test_dataloader())
+    assert "set-000000.tar, sample " in refusal(module(folder, num_frames=2).train_dataloader())
+    for gap_fps in (None, 30.0):  # found to be broken when it is collated, and before
+        nothing = module(
+            set_with_broken(tmp_path / "all", whole=0),
+            num_frames=4,
+            gap=1,
+            gap_fps=gap_fps,
+            broken_samples="skip",
+        )
+        assert re.search(r"sample frame, .* is a broken jpg", refusal(nothing.train_dataloader()))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.tar").write_bytes(bytes(10240))
+    nothing = module(tmp_path / "empty", broken_samples="skip")
+    assert "hold a clip that can be used" in refusal(nothing.train_dataloader())
+    shard = folder / "set-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:20000])
+    assert "is cut off" in refusal(skipping.train_dataloader())
+
+
 def refusal(loader: TrainLoader | EvalLoader) -> str:
     """The message; `pytest.raises` would hold on to the traceback and with it the workers."""
     try:
@@ -451,15 +794,38 @@ def test_sample_without_frames_is_named() -> None:
 
 
 def test_more_streams_than_clips(tmp_path: Path) -> None:
-    clip = random_clip(np.random.default_rng(0), num_frames=1)
-    write_set(tmp_path, [[clip]])
-    data = module(tmp_path, num_workers=2)
-    with pytest.raises(BadSampleError, match="too few clips for 2 streams"):
-        list(data.train_dataloader())
+    """A tiny set can be mixed in whatever the number of processes is."""
+    rng = np.random.default_rng(0)
+    clips = [random_clip(rng, key=f"clip-{k}", num_frames=1) for k in range(3)]
+    write_set(tmp_path, [clips[:2], clips[2:]])
+    data = module(tmp_path, num_workers=0)
+    for rank in range(9):
+        stream = TrainStream(
+            data.check("train"),
+            data._collate,
+            gap=1,
+            batch_size=4,
+            steps_per_epoch=3,
+            shuffle_buffer=4,
+            augment=AUGMENT,
+            seed=0,
+            rank=rank,
+            world_size=9,
+        )
+        assert {m.key for batch in TrainLoader(stream, 0) for m in batch.meta} <= {
+            clip.key for clip in clips
+        }
 
 
 def test_config_is_checked() -> None:
-    for name, value in (("gap", 0), ("num_frames", 0), ("seed", -1), ("bbox_scale", 0)):
+    for name, value in (
+        ("gap", 0),
+        ("num_frames", 0),
+        ("seed", -1),
+        ("bbox_scale", 0),
+        ("gap_fps", 0),
+        ("mirrored_copy", 1.5),
+    ):
         with pytest.raises(ValueError, match=rf"data\.{name} is {value}"):
             DataConfig(**{name: value})
     with pytest.raises(ValueError, match=r"data\.test is empty"):

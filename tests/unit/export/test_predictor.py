@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fourdhands import config
+from fourdhands.data.copies import FAR
 from fourdhands.export.checkpoint import describe
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.hands.mano import HandModel
@@ -50,6 +51,20 @@ def test_predicts_what_the_trained_network_predicts(network, tmp_path):
     assert torch.equal(predicted.hands.hand_pose, expected.hands.hand_pose)
     assert torch.equal(predicted.upsilon, expected.upsilon)
     assert not predicted.upsilon.requires_grad
+
+
+def test_a_mirrored_copy_does_not_move_the_hand(network, tmp_path):
+    """Between two hands cameras and the vector between roots are reconciled, with a copy not."""
+    predictor = load_predictor(write_checkpoint(tmp_path / "a.ckpt", network))
+    batch = random_batch(HandModel(), crop_size=(32, 32))
+    width = batch.camera.image_size[..., 0]
+    bbox = batch.bbox.clone()
+    bbox[:, :, 1, 0] = width - 1 - bbox[:, :, 0, 0] - FAR * width
+    for present, is_moved in ((batch.bbox, True), (bbox, False)):
+        moved = replace(batch, bbox=present)
+        with torch.no_grad():
+            alone = network(moved).hands.transl
+        assert torch.equal(predictor(moved).hands.transl, alone) != is_moved
 
 
 def test_never_fetches_pretrained_weights(network, tmp_path, monkeypatch):
