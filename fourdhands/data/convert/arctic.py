@@ -44,7 +44,7 @@ from fourdhands.data.convert.records import (
     HandRecord,
     Recording,
 )
-from fourdhands.data.convert.sources import numbered, read_image, read_json, read_npy, require
+from fourdhands.data.convert.sources import kept, numbered, read_image, read_json, read_npy, require
 from fourdhands.skeleton import Side
 
 _EGO: Final = 0
@@ -113,11 +113,11 @@ class Arctic(Dataset):
         subject, view = recording.sequence.partition("/")[0], int(recording.camera)
         misc = self._misc()[subject]
         index = int(Path(name).stem) - int(misc["ioi_offset"])
-        labels = _read_npy(_labels_of(self.root, recording.sequence))
+        labels = kept(read_npy, _labels_of(self.root, recording.sequence))
         if not 0 <= index < len(labels["right"]["rot"]):
             raise BadFrameError("there are no labels for the image's number")
         processed = self.root / "processed_seqs" / f"{recording.sequence}.npy"
-        own = _read_npy(processed) if processed.exists() else None
+        own = kept(read_npy, processed) if processed.exists() else None
         if own is not None:
             box = own["bbox"][index, view]
         K, cam_from_world, lens = self._camera(recording, view, index)
@@ -150,7 +150,7 @@ class Arctic(Dataset):
             misc = self._misc()[subject]
             K = numbers(misc["intris_mat"][view - 1], 3, 3)
             return K, numbers(misc["world2cam"][view - 1], 4, 4), None
-        ego = _read_npy(self.root / "raw_seqs" / subject / f"{sequence}.egocam.dist.npy")
+        ego = kept(read_npy, self.root / "raw_seqs" / subject / f"{sequence}.egocam.dist.npy")
         pose = rigid(ego["R_k_cam_np"][index], ego["T_k_cam_np"][index])
         return numbers(ego["intrinsics"], 3, 3), pose, numbers(ego["dist8"], 8)
 
@@ -178,8 +178,8 @@ class Arctic(Dataset):
         return {sequence: np.asarray(entry["bbox"], np.float32) for sequence, entry in data.items()}
 
     def _misc(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = _read_json(
-            require(self.root / "meta" / "misc.json", "ARCTIC's list of cameras")
+        found: Mapping[str, Any] = kept(
+            read_json, require(self.root / "meta" / "misc.json", "ARCTIC's list of cameras")
         )
         return found
 
@@ -278,20 +278,10 @@ def _rectification(
     )
 
 
-@lru_cache(maxsize=4)
-def _read_npy(path: Path) -> Any:
-    return read_npy(path)
-
-
-@lru_cache(maxsize=4)
-def _read_json(path: Path) -> Any:
-    return read_json(path)
-
-
 def _protocol(path: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
-    lists = _read_json(path)
+    lists = kept(read_json, path)
     if not isinstance(lists, dict) or any(split not in lists for split in _SPLITS):
         raise ValueError(f"{path}: has no lists 'train', 'val' and 'test'")
     return lists

@@ -13,8 +13,6 @@ released model. In frames without the hand pose_m is all 0, and the joints are a
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -27,7 +25,7 @@ from fourdhands.data.convert.records import (
     HandRecord,
     Recording,
 )
-from fourdhands.data.convert.sources import numbered, read_image, read_npz, read_yaml, require
+from fourdhands.data.convert.sources import kept, numbered, read_image, read_npz, read_yaml, require
 from fourdhands.skeleton import Side
 
 _SERIALS: Final = (
@@ -94,7 +92,7 @@ class DexYcb(Dataset):
 
     def read(self, recording: Recording, source: Any, mano: Mano) -> FrameRecord:
         """The labels of the camera; the world is the frame of one of the cameras."""
-        meta = _read_yaml(self.root / recording.sequence / "meta.yml")
+        meta = kept(read_yaml, self.root / recording.sequence / "meta.yml")
         folder = self.root / recording.sequence / recording.camera
         number = source.removeprefix("color_").removesuffix(".jpg")
         labels = read_npz(folder / f"labels_{number}.npz")
@@ -102,7 +100,7 @@ class DexYcb(Dataset):
         if not pose.any():
             raise BadFrameError("no hand is labelled")
         calibration = self.root / "calibration"
-        shape = _read_yaml(calibration / f"mano_{meta['mano_calib'][0]}" / "mano.yml")
+        shape = kept(read_yaml, calibration / f"mano_{meta['mano_calib'][0]}" / "mano.yml")
         side = _SIDES[meta["mano_sides"][0]]
         hand = HandRecord(
             joints=_unless_missing(labels["joint_3d"], 3),
@@ -112,7 +110,9 @@ class DexYcb(Dataset):
             betas=numbers(shape["betas"], 10),
             transl=pose[48:],
         )
-        color = _read_yaml(calibration / "intrinsics" / f"{recording.camera}_640x480.yml")["color"]
+        color = kept(read_yaml, calibration / "intrinsics" / f"{recording.camera}_640x480.yml")[
+            "color"
+        ]
         return FrameRecord(
             read_image(folder / source),
             {side: hand},
@@ -125,7 +125,7 @@ class DexYcb(Dataset):
         path = self.root / "calibration" / f"extrinsics_{name}" / "extrinsics.yml"
         if not path.exists():
             return None
-        world_from_cam = numbers(_read_yaml(path)["extrinsics"][serial], 3, 4)
+        world_from_cam = numbers(kept(read_yaml, path)["extrinsics"][serial], 3, 4)
         return np.linalg.inv(rigid(world_from_cam[:, :3], world_from_cam[:, 3]))
 
     def _subjects(self) -> list[tuple[int, str]]:
@@ -158,8 +158,3 @@ def split_of(setup: str, subject: int, camera: int, place: int) -> str:
 def _unless_missing(values: Any, axes: int) -> Floats | None:
     joints = numbers(values, 21, axes)
     return None if (joints == -1).all() else joints
-
-
-@lru_cache(maxsize=64)
-def _read_yaml(path: Path) -> Any:
-    return read_yaml(path)

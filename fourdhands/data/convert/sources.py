@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -64,6 +65,21 @@ def read_json(path: Path, compact: Callable[[dict[str, Any]], Any] | None = None
         return json.loads(path.read_bytes(), object_hook=compact)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def kept(read: Callable[[Path], Any], path: Path) -> Any:
+    """What a function reads of a file; kept for frames that follow, as long as the file stays.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    found = path.stat()
+    return _kept(read, path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=16)
+def _kept(read: Callable[[Path], Any], path: Path, *_: int) -> Any:
+    return read(path)
 
 
 def read_yaml(path: Path) -> Any:
