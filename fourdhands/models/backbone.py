@@ -210,7 +210,7 @@ def _leave_unused(
     Their gradients never come, and several devices would wait for them. A twin without memory tells
     which they are. Stages at the end are left out, they would be computed in vain; others stay.
     """
-    with torch.device("meta"):
+    with torch.inference_mode(False), torch.enable_grad(), torch.device("meta"):
         twin, _, _ = _build(replace(config, pretrained=False), crop_size, grid)
         images = torch.zeros(2, 3, *crop_size)
         try:
@@ -220,7 +220,7 @@ def _leave_unused(
                 f"backbone {config.name!r}: cannot take crops of {crop_size} "
                 f"({_first_line(error)}); choose another network.crop_size"
             ) from error
-    (found[0] if isinstance(found, list) else found).sum().backward()
+        (found[0] if isinstance(found, list) else found).sum().backward()
     unused = {name for name, weight in twin.named_parameters() if weight.grad is None}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and name not in unused)

@@ -1,6 +1,8 @@
 """The benchmark of the data: every row, with a small stand-in for HaMeR's checkout."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from benchmarks import data
 from tests.helpers.clips import random_clip, write_set
 
+REPOSITORY = Path(__file__).parents[2]
 LOADER = """
 import numpy as np
 import webdataset
@@ -53,20 +56,20 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "set.json"
 
 
-def run(summary: Path, checkout: Path) -> None:
-    flags = ["--images", "8", "--seconds", "0.01", "--buffer", "16", "--hamer", str(checkout)]
-    data.main([str(summary), *flags])
+def flags(summary: Path, checkout: Path) -> list[str]:
+    images = ["--images", "8", "--seconds", "0.01", "--buffer", "16"]
+    return [str(summary), *images, "--hamer", str(checkout)]
 
 
-def test_rows_and_ratios(
-    summary: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(data, "WIDTHS", (200, 300))
-    run(summary, write_checkout(tmp_path, LOADER))
-    out = capsys.readouterr().out
+def test_rows_and_ratios(summary: Path, tmp_path: Path) -> None:
+    """In a process that holds nothing: what tests have freed would be taken before new memory."""
+    small = (
+        "import sys; from benchmarks import data; data.WIDTHS = (200, 300); data.main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", small, *flags(summary, write_checkout(tmp_path, LOADER))]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    out = done.stdout
     assert "8 images" in out
     rows = {m[1].strip(): (float(m[3]), float(m[4])) for m in re.finditer(ROW, out)}
     assert list(rows) == ["plain loader", "fourdhands", "fourdhands, HaMeR's buffer", "HaMeR"]
@@ -82,6 +85,6 @@ ROW = re.compile(r"^(\D.{27}) +(\d+) +(\d+) +(-?\d+)$", re.MULTILINE)
 def test_what_hinders_hamers_loader_is_said_in_one_line(summary: Path, tmp_path: Path) -> None:
     lacking = write_checkout(tmp_path / "lacking", "import a_package_that_is_not_there")
     with pytest.raises(SystemExit, match="package 'a_package_that_is_not_there' is missing"):
-        run(summary, lacking)
+        data.main(flags(summary, lacking))
     with pytest.raises(SystemExit, match="has to name a checkout of HaMeR"):
-        run(summary, tmp_path)
+        data.main(flags(summary, tmp_path))
