@@ -65,9 +65,9 @@ class DexYcb(Dataset):
             require(self.root / "20200709-subject-01", "the folder of DexYCB's first subject")
         there = {
             split_of(self.setup, subject, camera, place)
-            for subject, _ in subjects
+            for subject, folder in subjects
             for camera in range(len(_SERIALS))
-            for place in range(_SEQUENCES)
+            for place in range(len(self._sequences(folder)))
         }
         return [split for split in ("train", "val", "test") if split in there]
 
@@ -75,20 +75,23 @@ class DexYcb(Dataset):
         """One for each sequence and camera."""
         require(self.root / "calibration", "DexYCB's folder of calibrations")
         for subject, folder in self._subjects():
-            sequences = [n for _, n in numbered(self.root / folder, r"(\d{8}_\d{6})")]
-            if self.setup in ("s0", "s3") and len(sequences) != _SEQUENCES:
-                raise ValueError(
-                    f"{self.root / folder}: {len(sequences)} sequences instead of {_SEQUENCES}; "
-                    f"the splits of {self.setup} go by their places in the list, so download "
-                    "and unpack the whole subject"
-                )
-            for place, sequence in enumerate(sequences):
+            for place, sequence in enumerate(self._sequences(folder)):
                 for camera, serial in enumerate(_SERIALS):
                     if split_of(self.setup, subject, camera, place) != split:
                         continue
                     path = self.root / folder / sequence / serial
                     if frames := numbered(path, r"color_(\d+)\.jpg"):
                         yield Recording(f"{folder}/{sequence}", serial, frames)
+
+    def notes(self, split: str) -> Iterable[str]:
+        """The splits go by the places of sequences in their subject's list."""
+        for _, folder in self._subjects():
+            count = len(self._sequences(folder))
+            if self.setup in ("s0", "s3") and count != _SEQUENCES:
+                yield (
+                    f"{folder} has {count} sequences instead of {_SEQUENCES}: {split} is not the "
+                    f"official split, as {self.setup} goes by the places of all of them"
+                )
 
     def read(self, recording: Recording, source: Any, mano: Mano) -> FrameRecord:
         """The labels of the camera; the world is the frame of one of the cameras."""
@@ -127,6 +130,9 @@ class DexYcb(Dataset):
             return None
         world_from_cam = numbers(kept(read_yaml, path)["extrinsics"][serial], 3, 4)
         return np.linalg.inv(rigid(world_from_cam[:, :3], world_from_cam[:, 3]))
+
+    def _sequences(self, folder: str) -> list[str]:
+        return [name for _, name in numbered(self.root / folder, r"(\d{8}_\d{6})")]
 
     def _subjects(self) -> list[tuple[int, str]]:
         return numbered(self.root, r"\d{8}-subject-(\d{2})")

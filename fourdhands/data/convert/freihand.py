@@ -19,6 +19,8 @@ from fourdhands.data.convert.sources import read_image, read_json, require
 from fourdhands.skeleton import Side
 
 _FOLDERS: Final = {"train": "training", "test": "evaluation"}
+_UNIQUE: Final = 32560
+"""Training images of the first version."""
 _WHOLE_IMAGE: Final = (-0.5, -0.5, 223.5, 223.5)
 
 
@@ -55,9 +57,14 @@ class FreiHand(Dataset):
                     f"{self.root / folder}_{name}.json has {len(entries)} entries, {folder}_K.json "
                     f"has {count}; download FreiHAND's lists again"
                 )
-        for path in sorted((self.root / folder / "rgb").glob("[0-9]*.jpg")):
+        found = sorted((self.root / folder / "rgb").glob("*.jpg"))
+        paths = [path for path in found if path.stem.isdigit()]
+        most = max((int(path.stem) for path in paths), default=0)
+        for path in paths:
             image = int(path.stem)
-            labels = {name: entries[image % count] for name, entries in lists.items()}
+            place = image % (_UNIQUE if most >= _UNIQUE else count)
+            # an image beyond the lists has no labels, as `read` will say
+            labels = {name: entries[place] for name, entries in lists.items() if place < count}
             yield Recording(path.stem, "0", ((image, (f"{folder}/rgb/{path.name}", labels)),))
 
     def read(self, recording: Recording, source: Any, mano: Mano) -> FrameRecord:

@@ -140,6 +140,10 @@ class Dataset(ABC):
             ValueError: such a file is not what it should be.
         """
 
+    def notes(self, split: str) -> Iterable[str]:
+        """What users of a split should know of this download; for the report."""
+        return ()
+
     @abstractmethod
     def read(self, recording: Recording, source: Any, mano: Mano) -> FrameRecord:
         """Read one frame. Runs in any process, on a copy of this object.

@@ -296,9 +296,9 @@ def check_sample(
         clip, k = places[place]
         one = PlannedClip(clip.recording, clip.index, clip.frames[k : k + 1])
         runs += list(read_runs(conversion, one, skipped))
-    if not runs:
-        return Check({}, [])
     dataset = conversion.dataset
+    if not runs:
+        return Check({}, list(dataset.notes(split)))
     clips, residuals = assemble(runs, dataset, _mano(conversion.mano))
     found = medians(residuals)
     for name, share in found.items():
@@ -312,7 +312,11 @@ def check_sample(
             )
     return Check(
         {name: round(100 * share, 2) for name, share in found.items()},
-        [*_left_hand_note(residuals, dataset), *_unchecked_note(residuals, clips, conversion)],
+        [
+            *dataset.notes(split),
+            *_left_hand_note(residuals, dataset),
+            *_unchecked_note(residuals, clips, conversion),
+        ],
     )
 
 
