@@ -316,7 +316,7 @@ def check_set(stock: Stock, *, workers: int) -> Stock:
     tasks = [(shard,) for shard in readable]
     total = sum(shard.entry.frames for shard in readable if shard.entry)
     with tqdm(total=total, unit=" frames", desc=stock.name, smoothing=0.05, leave=False) as bar:
-        findings = run_tasks(check_shard, tasks, workers, bar)
+        findings = run_tasks(check_shard, tasks, workers, bar, here=True)
     faults = _Faults()
     for shard, found in zip(readable, findings, strict=True):
         if found.problem:

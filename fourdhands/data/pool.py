@@ -27,15 +27,23 @@ _bar: "tqdm[Any] | None" = None
 
 
 def run_tasks(
-    function: Callable[..., R], tasks: Sequence[tuple[Any, ...]], workers: int, bar: "tqdm[Any]"
+    function: Callable[..., R],
+    tasks: Sequence[tuple[Any, ...]],
+    workers: int,
+    bar: "tqdm[Any]",
+    *,
+    here: bool = False,
 ) -> list[R]:
     """Call a function once for each task, in no order.
 
     Args:
         function: of a module; it may call `count_done`.
         tasks: its arguments, all of which can be pickled.
-        workers: processes; with one the calls are made here.
+        workers: processes.
         bar: moves as the function counts.
+        here: whether one worker may be this process, which spares the seconds that another takes to
+            start. Torch and OpenCV have one thread in either, so that results are the same; numpy's
+            own threads are beyond reach here, so work with large arrays of numpy had better not.
 
     Returns:
         What the function returned, in the order of the tasks.
@@ -45,14 +53,18 @@ def run_tasks(
         Exception: whatever the function raises.
     """
     workers = min(workers, len(tasks))
-    if workers > 1:
+    if workers > 1 or not here:
         return _run_in_processes(function, tasks, workers, bar)
     global _bar
+    threads = torch.get_num_threads(), cv2.getNumThreads()
     _bar = bar
     try:
+        _one_thread()
         return [function(*task) for task in tasks]
     finally:
         _bar = None
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
 
 
 def count_done(amount: int) -> None:
@@ -110,9 +122,13 @@ def _single_threaded() -> Iterator[None]:
 def _start_worker(done: "Synchronized[int]") -> None:
     global _done
     _done = done
+    _one_thread()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _one_thread() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def _follow_parent() -> None:

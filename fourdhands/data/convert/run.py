@@ -221,7 +221,7 @@ def convert_split(
         tasks = [(conversion, writer, index, shards[index]) for index in pending]
         total = sum(len(clip.frames) for index in pending for clip in shards[index])
         with tqdm(total=total, unit=" frames", desc=f"{split}: converting", smoothing=0.05) as bar:
-            run_tasks(write_shard, tasks, workers, bar)
+            run_tasks(write_shard, tasks, workers, bar, here=True)
         _finish(conversion, writer, len(recordings), check, report_path)
     writer.start()  # refuses what another recipe has made
     summary = writer.finish()
