@@ -24,8 +24,17 @@ from fourdhands.evaluation.baselines import (
     estimate_mean_hand,
     neutral_hand,
 )
+from fourdhands.evaluation.benchmark import (
+    BenchmarkReport,
+    find_protocol,
+    predictions_of,
+    score,
+    truth_of,
+)
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
+from fourdhands.evaluation.predictions_file import load_samples, match, save_samples
+from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.provenance import (
     Provenance,
     hash_of_file,
@@ -37,6 +46,8 @@ from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
+from fourdhands.hands.assets import load_assets
+from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
 
@@ -68,6 +79,7 @@ class EvaluationConfig:
         hold: whether a hand that is not confident is held as it was in the nearest earlier frame
             of its window in which it was (DaHyF); wants windows of several frames.
         pictures: frames to draw of each kind: best, median, worst.
+        any_count: whether a benchmark may be scored on other than its official number of images.
     """
 
     root: str = "wrist"
@@ -81,6 +93,7 @@ class EvaluationConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     hold: bool = False
     pictures: int = 3
+    any_count: bool = False
 
     def __post_init__(self) -> None:
         """Check what the type does not say."""
@@ -88,6 +101,99 @@ class EvaluationConfig:
             raise ValueError(f"root is '{self.root}'; joints are {', '.join(JOINT_NAMES)}")
         if self.pictures < 0:
             raise ValueError(f"pictures is {self.pictures}, it may not be negative")
+
+
+def evaluate_command(
+    config: EvaluationConfig,
+    *,
+    data: tuple[Path, ...],
+    out: Path,
+    checkpoint: Path | None = None,
+    predictions: Path | None = None,
+    protocol: str | None = None,
+    mano: Path | None = None,
+) -> None:
+    """Evaluate a checkpoint on labelled clips, or score a method by the rules of a benchmark.
+
+    Args:
+        config: How.
+        data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
+            like those of predictions that hold the truth.
+        out: Folder for metrics.json and pictures; with a protocol for benchmark.json and
+            predictions.npz.
+        checkpoint: File that training has written.
+        predictions: File of anybody's hands (docs/predictions.md), in place of a checkpoint.
+        protocol: Name of the benchmark whose rules count; without one, our own metrics.
+        mano: Folder that `fourdhands hands import` wrote: gives meshes where the truth has MANO
+            parameters alone. A checkpoint brings its own; the open hand if not given.
+
+    Raises:
+        ValueError: The configuration, the checkpoint or the data cannot be used.
+        FileNotFoundError: A file is missing.
+    """
+    if (checkpoint is None) == (predictions is None):
+        raise ValueError("give either --checkpoint or --predictions")
+    if protocol is not None:
+        evaluate_benchmark(
+            config,
+            find_protocol(protocol),
+            data=data,
+            out=out,
+            checkpoint=checkpoint,
+            predictions=predictions,
+            mano=mano,
+        )
+    elif checkpoint is None:
+        raise ValueError("predictions are scored by a benchmark's rules: give --protocol NAME")
+    else:
+        evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out)
+
+
+def evaluate_benchmark(
+    config: EvaluationConfig,
+    protocol: Protocol,
+    *,
+    data: tuple[Path, ...],
+    out: Path,
+    checkpoint: Path | None,
+    predictions: Path | None,
+    mano: Path | None,
+) -> None:
+    """Score a method by the rules of a benchmark (see `evaluate_command`)."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: {out} is a file; name a folder")
+    files = [path for path in data if path.suffix == ".npz"]
+    meshes = any(column.points == "vertices" for column in protocol.columns)
+    if checkpoint is not None:
+        if files:
+            raise ValueError(f"{files[0]}: a checkpoint needs images; name a converted set")
+        predictor = load_predictor(checkpoint, _device(config.device))
+        run = read_checkpoint(checkpoint, mmap=True)[KEY]["run"]
+        data_config = _data_config(config, run, data, checkpoint)
+        loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
+        sets, hand_model = loader.check("test"), predictor.hand_model
+        found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
+        hashes = {str(checkpoint): hash_of_file(checkpoint)}
+    else:
+        assert predictions is not None
+        root = config.data_root or DataConfig().root
+        sets = tuple(find_shards(path, root) for path in data if path not in files)
+        hand_model = HandModel(load_assets(mano))
+        found = load_samples(predictions)
+        hashes = {str(predictions): hash_of_file(predictions)}
+    true = truth_of([*files, *sets], hand_model)
+    pair = match(found, true, str(checkpoint or predictions))
+    figures = score(protocol, pair, any_count=config.any_count)
+    hashes |= {str(path): hash_of_file(path) for path in files}
+    hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}
+    method = str(checkpoint or predictions)
+    report = BenchmarkReport(protocol, figures, len(pair), method, hashes)
+    print(report.table())
+    out.mkdir(parents=True, exist_ok=True)
+    if checkpoint is not None:
+        save_samples(found, out / "predictions.npz")
+    report.save_json(out / "benchmark.json")
+    print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
 
 
 def evaluate_checkpoint(

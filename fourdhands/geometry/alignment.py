@@ -8,7 +8,9 @@ MIN_SPREAD = 1e-12
 """Variance (m^2) below which a point set counts as a single point, which has no scale."""
 
 
-def procrustes_align(source: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+def procrustes_align(
+    source: Tensor, target: Tensor, valid: Tensor | None = None, *, reflections: bool = False
+) -> Tensor:
     """Move source onto target by the best similarity with a proper rotation (Umeyama).
 
     Minimises sum_i valid_i |s R x_i + t - y_i|^2 over s, R in SO(3) and t. A source whose points
@@ -18,6 +20,7 @@ def procrustes_align(source: Tensor, target: Tensor, valid: Tensor | None = None
         source: (..., N, 3).
         target: (..., N, 3).
         valid: (..., N) points that take part; all if None.
+        reflections: whether R may be a reflection, too: a mirrored source then fits exactly.
 
     Returns:
         (..., N, 3) the aligned source, invalid points included.
@@ -28,7 +31,7 @@ def procrustes_align(source: Tensor, target: Tensor, valid: Tensor | None = None
     target_mean = (weight * target).sum(-2, keepdim=True)
     source = source - source_mean
     covariance = (weight * (target - target_mean)).mT @ source
-    rotation = roma.special_procrustes(covariance)
+    rotation = roma.procrustes(covariance) if reflections else roma.special_procrustes(covariance)
     spread = (weight * source.square()).sum((-2, -1))
     scale = (rotation * covariance).sum((-2, -1)) / spread.clamp_min(MIN_SPREAD)
     return scale[..., None, None] * source @ rotation.mT + target_mean

@@ -1,0 +1,322 @@
+"""Benchmarks as data: which hands, laid over the truth in which way, averaged how, in which unit.
+
+A protocol is a list of `Column`s. What two of them share (an alignment of joints or of meshes) is
+computed once for a batch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Literal
+
+import torch
+from torchmetrics import Metric
+
+from fourdhands.evaluation.alignments import (
+    Alignment,
+    Compared,
+    Points,
+    absolute,
+    accelerations,
+    back_projected,
+    between_back_projected_wrists,
+    between_wrists,
+    bone_scaled,
+    handedness_hits,
+    root_relative,
+    scale_translation,
+    similarity,
+)
+from fourdhands.evaluation.samples import Pair
+from fourdhands.evaluation.statistics import (
+    AreaUnderCurve,
+    FScore,
+    ImageMean,
+    KeypointMean,
+    PooledMean,
+)
+from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES, Side
+
+Chosen = Literal["all", "single", "interacting", "right", "left"]
+"""Images of one or two labelled hands, or hands of one side."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of a protocol.
+
+    Attributes:
+        key: in JSON; ends in its unit.
+        name: as the official program prints it.
+        statistic: makes an empty one.
+        alignment: what the statistic sees; of a `Compared`.
+        points: joints or vertices.
+        factor: from SI units to the figure's.
+        chosen: which hands or images count.
+        part: of the statistic's numbers, if it has several.
+        temporal: whether it compares frames that follow each other.
+        better: whether less or more is better.
+    """
+
+    key: str
+    name: str
+    statistic: Callable[[], Metric]
+    alignment: Alignment
+    points: Points = "joints"
+    factor: float = 1.0
+    chosen: Chosen = "all"
+    part: int | None = None
+    temporal: bool = False
+    better: Literal["less", "more"] = "less"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A benchmark.
+
+    Attributes:
+        name: as on the command line.
+        title: for tables.
+        dataset: name in the clips.
+        split: of it.
+        columns: its figures.
+        images: how many there are to be; None if nobody knows.
+        note: what this protocol's figures mean and leave out, in a line.
+        published: figures of papers by method, by column.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    split: str
+    columns: tuple[Column, ...]
+    images: int | None = None
+    note: str = ""
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+# ---- columns -------------------------------------------------------------------------------------
+
+CENTI, MILLI = 1e2, 1e3
+
+
+def _accumulated(
+    prefix: str, name: str, alignment: Alignment, points: Points, factor: float, unit: str
+) -> tuple[Column, Column]:
+    """Mean and area under the curve as FreiHAND's, HO3D's and DexYCB's programs make them."""
+    keypoints = NUM_JOINTS if points == "joints" else NUM_VERTICES
+    return (
+        Column(
+            f"{prefix}_mean_{unit}",
+            f"{name}, mean ({unit})",
+            partial(KeypointMean, keypoints),
+            alignment,
+            points,
+            factor,
+        ),
+        Column(
+            f"{prefix}_auc",
+            f"{name}, AUC",
+            partial(AreaUnderCurve, keypoints),
+            alignment,
+            points,
+            better="more",
+        ),
+    )
+
+
+procrustes = partial(similarity, reflections=True)
+"""FreiHAND's, HO3D's and DexYCB's, which lays mirrored hands upon the truth."""
+
+
+def _f_scores(prefix: str, name: str, alignment: Alignment) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            f"{prefix}_f{millimetres}",
+            f"{name}F@{millimetres}",
+            FScore,
+            alignment,
+            "vertices",
+            part=part,
+            better="more",
+        )
+        for part, millimetres in enumerate((5, 15))
+    )
+
+
+_MESHES: Final = (
+    *_accumulated("mesh", "mesh", absolute, "vertices", CENTI, "cm"),
+    *_accumulated("mesh_aligned", "mesh, aligned", procrustes, "vertices", CENTI, "cm"),
+    *_f_scores("mesh", "", absolute),
+    *_f_scores("mesh_aligned", "aligned ", procrustes),
+)
+_FREIHAND: Final = (
+    *_accumulated("xyz", "xyz", absolute, "joints", CENTI, "cm"),
+    *_accumulated("xyz_procrustes", "xyz, Procrustes", procrustes, "joints", CENTI, "cm"),
+    *_MESHES,
+)
+_HO3D: Final = (
+    *_accumulated("xyz", "xyz", absolute, "joints", CENTI, "cm"),
+    *_accumulated("xyz_procrustes", "xyz, Procrustes", procrustes, "joints", CENTI, "cm"),
+    *_accumulated(
+        "xyz_scale_translation", "xyz, scale-translation", scale_translation, "joints", CENTI, "cm"
+    ),
+    *_MESHES,
+)
+_DEXYCB: Final = (
+    *_accumulated("absolute", "absolute", absolute, "joints", MILLI, "mm"),
+    *_accumulated("root_relative", "root-relative", root_relative, "joints", MILLI, "mm"),
+    *_accumulated("procrustes", "Procrustes", procrustes, "joints", MILLI, "mm"),
+)
+
+_INTERNET_MPJPE: Final = partial(KeypointMean, NUM_JOINTS, NUM_SIDES)
+"""Mean over the 42 joints of both hands, the two wrists with their zeros included."""
+
+
+def _by_kind(
+    key: str,
+    name: str,
+    statistic: Callable[[], Metric],
+    alignment: Alignment,
+    points: Points,
+    kinds: tuple[Chosen, ...],
+) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            f"{key}_mm" if kind == "all" else f"{key}_{kind}_mm",
+            f"{name}, {kind} (mm)",
+            statistic,
+            alignment,
+            points,
+            MILLI,
+            kind,
+        )
+        for kind in kinds
+    )
+
+
+_KINDS: Final[tuple[Chosen, ...]] = ("all", "single", "interacting")
+_SIDES: Final[tuple[Chosen, ...]] = ("right", "left")
+_MRRPE: Final = Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between_wrists, "joints", MILLI)
+_INTERNET: Final = (
+    *_by_kind("mpjpe", "MPJPE", _INTERNET_MPJPE, back_projected, "joints", _KINDS),
+    Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between_back_projected_wrists, "joints", MILLI),
+    Column(
+        "handedness", "handedness accuracy", PooledMean, handedness_hits, "joints", better="more"
+    ),
+)
+_INTERWILD: Final = (
+    *_by_kind("mpjpe", "MPJPE", _INTERNET_MPJPE, root_relative, "joints", _KINDS),
+    *_by_kind("mpvpe", "MPVPE", PooledMean, root_relative, "vertices", _KINDS),
+    Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between_wrists, "joints", MILLI, "interacting"),
+)
+_INTAGHAND: Final = (
+    *_by_kind("mpjpe", "MPJPE", PooledMean, bone_scaled, "joints", ("all", *_SIDES)),
+    *_by_kind("mpvpe", "MPVPE", PooledMean, bone_scaled, "vertices", ("all", *_SIDES)),
+)
+_ARCTIC: Final = (
+    Column("mpjpe_ra_mm", "MPJPE-RA (mm)", ImageMean, root_relative, "joints", MILLI),
+    _MRRPE,
+    Column(
+        "acceleration_error_m_per_s2",
+        "ACC (m/s^2)",
+        PooledMean,
+        accelerations,
+        "vertices",
+        temporal=True,
+    ),
+)
+_H2O: Final = _by_kind("mepe", "MEPE", PooledMean, absolute, "joints", _SIDES)
+
+PROTOCOLS: Final[Mapping[str, Protocol]] = {
+    one.name: one
+    for one in (
+        Protocol("ho3d_v2", "HO3D v2", "ho3d_v2", "test", _HO3D, 11_524),
+        Protocol("ho3d_v3", "HO3D v3", "ho3d_v3", "test", _HO3D, 20_137),
+        Protocol("freihand", "FreiHAND", "freihand", "test", _FREIHAND, 3_960),
+        Protocol("dexycb", "DexYCB S0", "dexycb", "test", _DEXYCB),
+        Protocol(
+            "interhand26m",
+            "InterHand2.6M by InterNet",
+            "interhand26m",
+            "test",
+            _INTERNET,
+            note="pixels of the prediction at the true depth of the wrists",
+        ),
+        Protocol(
+            "interhand26m_interwild",
+            "InterHand2.6M by InterWild",
+            "interhand26m",
+            "test",
+            _INTERWILD,
+            121_573,
+            note="human annotations; meshes relative to their own wrist joint",
+        ),
+        Protocol(
+            "interhand26m_intaghand",
+            "InterHand2.6M by IntagHand",
+            "interhand26m",
+            "test",
+            _INTAGHAND,
+            note="root: first joint of the middle finger; scaled by the bone to it",
+        ),
+        Protocol("reinterhand", "Re:InterHand by InterWild", "reinterhand", "test", _INTERWILD),
+        Protocol("hic", "HIC by InterWild", "hic", "test", _INTERWILD),
+        Protocol("arctic", "ARCTIC", "arctic", "val", _ARCTIC),
+        Protocol("h2o", "H2O", "h2o", "test", _H2O, 23_391, note="no alignment"),
+    )
+}
+"""By the names of the command line."""
+
+
+# ---- counting ------------------------------------------------------------------------------------
+
+
+class ProtocolMetrics:
+    """All columns of a protocol over any number of batches."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.statistics: dict[str, Any] = {c.key: c.statistic() for c in protocol.columns}
+
+    def update(self, pair: Pair, repeated: int = 0) -> None:
+        """Add a batch.
+
+        Args:
+            pair: in double precision; in the order of time where a column is temporal.
+            repeated: of its first images were in the last batch, too; only temporal columns want
+                them (two, for accelerations).
+        """
+        aligned: dict[tuple[Alignment, Points], Compared] = {}
+        fresh = Pair(
+            *(part.take(torch.arange(repeated, len(pair))) for part in (pair.predicted, pair.true))
+        )
+        for column in self.protocol.columns:
+            if column.points == "vertices" and not pair.true.vertices.shape[2]:
+                continue
+            what = column.alignment, column.points
+            if what not in aligned:
+                aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
+            compared = _chosen(aligned[what], fresh, column.chosen)
+            self.statistics[column.key].update(compared)
+
+    def compute(self) -> dict[str, float]:
+        """Every figure by key, in its unit; NaN where nothing could be counted."""
+        figures = {}
+        for column in self.protocol.columns:
+            value = self.statistics[column.key].compute()
+            number = float(value if column.part is None else value[column.part])
+            figures[column.key] = number * column.factor
+        return figures
+
+
+def _chosen(compared: Compared, pair: Pair, chosen: Chosen) -> Compared:
+    """Leave out the images or hands that do not count."""
+    if chosen == "all":
+        return compared
+    if chosen in ("single", "interacting"):
+        keep = (pair.interacting == (chosen == "interacting"))[:, None, None]
+    else:
+        side = Side.RIGHT if chosen == "right" else Side.LEFT
+        keep = (torch.arange(NUM_SIDES) == side)[None, :, None]
+    return Compared(compared.predicted, compared.true, compared.valid & keep)

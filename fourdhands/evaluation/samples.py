@@ -1,0 +1,91 @@
+"""Hands of many images as plain arrays: what protocols compare, and what files of predictions hold.
+
+Truth and predictions have the same form, so that either may come from a file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fourdhands.structures import TensorStruct
+
+
+@dataclass(frozen=True)
+class HandSamples(TensorStruct):
+    """Hands of N images: metres, camera frame with OpenCV's axes, joints in the common order.
+
+    Attributes:
+        joints: (N, S, J, 3).
+        joints_valid: (N, S, J) bool.
+        vertices: (N, S, V, 3), or (N, S, 0, 3) where there are no meshes.
+        vertices_valid: (N, S) bool.
+        handedness: (N, S) how surely the image shows this hand, 0 to 1; truth says 0 or 1.
+        sequence: (N,) int64, a number for each sequence.
+        frame: (N,) int64 number in the sequence; neighbours differ by 1.
+        fps: (N,) frames a second.
+        names: of the images, in order.
+    """
+
+    joints: Tensor
+    joints_valid: Tensor
+    vertices: Tensor
+    vertices_valid: Tensor
+    handedness: Tensor
+    sequence: Tensor
+    frame: Tensor
+    fps: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.joints)
+
+    def take(self, index: Tensor) -> "HandSamples":
+        """Some images, in another order: (M,) int64."""
+        chosen = self.map(lambda tensor: tensor[index])
+        return replace(chosen, names=tuple(self.names[k] for k in index.tolist()))
+
+    def in_order(self) -> Tensor:
+        """(N,) the images by sequence, each in the order of time."""
+        by_frame = self.frame.argsort(stable=True)
+        return by_frame[self.sequence[by_frame].argsort(stable=True)]
+
+
+@dataclass(frozen=True)
+class Pair(TensorStruct):
+    """Predicted and true hands of the same images.
+
+    Attributes:
+        predicted: its masks say what was predicted.
+        true: its masks say what is labelled.
+    """
+
+    predicted: HandSamples
+    true: HandSamples
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.true)
+
+    def double(self) -> "Pair":
+        """Everything real in double precision."""
+        return self.map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+    @property
+    def interacting(self) -> Tensor:
+        """(N,) images that show both hands."""
+        return (self.true.handedness > 0.5).all(-1)
+
+    def chunks(self, size: int, before: int) -> Iterator[tuple["Pair", int]]:
+        """Cut into pieces of so many images, each with some of the images before it.
+
+        Yields:
+            A piece in double precision, and how many of its first images belong to the last one.
+        """
+        for start in range(0, len(self), size):
+            first = max(0, start - before)
+            index = torch.arange(first, min(start + size, len(self)))
+            piece = Pair(self.predicted.take(index), self.true.take(index))
+            yield piece.double(), start - first
