@@ -58,7 +58,6 @@ from fourdhands.data.manifest import find_shards
 from fourdhands.data.schema import ARRAYS, decode_clip
 from fourdhands.data.shards import frames_and_labels, read_samples
 from fourdhands.skeleton import Side
-from fourdhands.threads import use_one_thread
 
 CROP_SIZE = (256, 256)
 BATCH_SIZE = 8
@@ -397,7 +396,8 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _send_result(sender: Connection, work: Callable[..., Any], arguments: Any) -> None:
-    use_one_thread()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
     try:
         sender.send((work(*arguments), None))
     except (OSError, ValueError, ImportError) as error:

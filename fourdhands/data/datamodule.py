@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import cv2
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
@@ -20,7 +21,6 @@ from fourdhands.data.negatives import NegativeConfig
 from fourdhands.data.stream import BrokenSamples, EvalStream, StreamError, TrainStream
 from fourdhands.hands.assets import ManoAssets, load_assets
 from fourdhands.structures import ClipBatch
-from fourdhands.threads import use_one_thread
 
 T = TypeVar("T")
 
@@ -332,7 +332,7 @@ def _data_loader(
 
 
 def _start_worker(_: int) -> None:
-    use_one_thread()
+    cv2.setNumThreads(0)  # the workers are the parallelism
 
 
 def _raise_errors(items: Iterable[T | StreamError]) -> Iterator[T]:

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Final, TypeVar
 
+import cv2
+import torch
 from tqdm import tqdm
-
-from fourdhands.threads import one_thread, use_one_thread
 
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 POLL_SECONDS: Final = 0.2
@@ -42,7 +42,8 @@ def run_tasks(
         workers: processes.
         bar: moves as the function counts.
         here: whether one worker may be this process, which spares the seconds that another takes to
-            start. It has one thread meanwhile, as they have, so that results are the same.
+            start. Torch and OpenCV have one thread in either, so that results are the same; numpy's
+            own threads are beyond reach here, so work with large arrays of numpy had better not.
 
     Returns:
         What the function returned, in the order of the tasks.
@@ -55,12 +56,15 @@ def run_tasks(
     if workers > 1 or not here:
         return _run_in_processes(function, tasks, workers, bar)
     global _bar
+    threads = torch.get_num_threads(), cv2.getNumThreads()
     _bar = bar
     try:
-        with one_thread():
-            return [function(*task) for task in tasks]
+        _one_thread()
+        return [function(*task) for task in tasks]
     finally:
         _bar = None
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
 
 
 def count_done(amount: int) -> None:
@@ -118,8 +122,13 @@ def _single_threaded() -> Iterator[None]:
 def _start_worker(done: "Synchronized[int]") -> None:
     global _done
     _done = done
-    use_one_thread()
+    _one_thread()
     threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 def _follow_parent() -> None:

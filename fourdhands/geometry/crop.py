@@ -144,7 +144,10 @@ def _averaged_region(
     """The part of the image a crop shows, reduced by block averages, and the affine from it."""
     height, width = crop_size
     corners = np.array([(-1, -1), (width, -1), (-1, height), (width, height)], float)
-    source = (corners - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
+    # written out: LAPACK would wake threads that spin on after each call, in every worker
+    (a, b), (c, d) = affine[:, :2].tolist()
+    inverse = np.array(((d, -b), (-c, a))) / (a * d - b * c)
+    source = (corners - affine[:, 2]) @ inverse.T
     size = np.array((image.shape[1], image.shape[0]))
     low = np.clip(np.floor(source.min(0)) - reduction, 0, size).astype(int)
     high = np.clip(np.ceil(source.max(0)) + reduction + 1, low, size).astype(int)
