@@ -5,7 +5,7 @@ computed once for a batch.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -55,7 +55,6 @@ class Column:
         chosen: which hands or images count.
         part: of the statistic's numbers, if it has several.
         temporal: whether it compares frames that follow each other.
-        better: whether less or more is better.
     """
 
     key: str
@@ -67,7 +66,6 @@ class Column:
     chosen: Chosen = "all"
     part: int | None = None
     temporal: bool = False
-    better: Literal["less", "more"] = "less"
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,6 @@ class Protocol:
         columns: its figures.
         images: how many there are to be; None if nobody knows.
         note: what this protocol's figures mean and leave out, in a line.
-        published: figures of papers by method, by column.
     """
 
     name: str
@@ -92,7 +89,6 @@ class Protocol:
     columns: tuple[Column, ...]
     images: int | None = None
     note: str = ""
-    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 # ---- columns -------------------------------------------------------------------------------------
@@ -120,7 +116,6 @@ def _accumulated(
             partial(AreaUnderCurve, keypoints),
             alignment,
             points,
-            better="more",
         ),
     )
 
@@ -138,7 +133,6 @@ def _f_scores(prefix: str, name: str, alignment: Alignment) -> tuple[Column, ...
             alignment,
             "vertices",
             part=part,
-            better="more",
         )
         for part, millimetres in enumerate((5, 15))
     )
@@ -201,9 +195,7 @@ _MRRPE: Final = Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between_wrists, "jo
 _INTERNET: Final = (
     *_by_kind("mpjpe", "MPJPE", _INTERNET_MPJPE, back_projected, "joints", _KINDS),
     Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between_back_projected_wrists, "joints", MILLI),
-    Column(
-        "handedness", "handedness accuracy", PooledMean, handedness_hits, "joints", better="more"
-    ),
+    Column("handedness", "handedness accuracy", PooledMean, handedness_hits, "joints"),
 )
 _INTERWILD: Final = (
     *_by_kind("mpjpe", "MPJPE", _INTERNET_MPJPE, root_relative, "joints", _KINDS),

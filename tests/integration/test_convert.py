@@ -69,6 +69,10 @@ def test_killed_and_run_again_as_if_never_killed(
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert main(command(download, out)) == 0
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    # a shard that got lost comes back
+    (out / "train-000003.tar").unlink()
+    assert main(command(download, out)) == 0
+    assert contents(out) == whole
 
 
 def test_another_download_is_refused(download: Path, tmp_path: Path, capfd: Any) -> None:

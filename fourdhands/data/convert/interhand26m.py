@@ -27,15 +27,13 @@ from numpy.typing import NDArray
 from fourdhands.data.convert.assemble import decode_image
 from fourdhands.data.convert.conventions import (
     FROM_INTERHAND,
-    Floats,
     Mano,
-    MeshParameters,
     intrinsics,
     numbers,
     rigid,
-    rotation,
     transformed,
 )
+from fourdhands.data.convert.neural_annot import add_mano, compact_mano
 from fourdhands.data.convert.records import (
     BadFrameError,
     Dataset,
@@ -53,8 +51,6 @@ _SHOWN: Final = {"right": (Side.RIGHT,), "left": (Side.LEFT,), "interacting": tu
 _MANO_NAMES: Final = ("right", "left")
 _CAMERA: Final = ("campos", "camrot", "focal", "princpt")
 _POINTS: Final = 2 * NUM_JOINTS
-MANO_VALUES: Final = 61
-"""Pose, shape, translation of a hand."""
 _DARKEST: Final = 10.0
 """Mean grey level below which IntagHand leaves an image out."""
 
@@ -269,40 +265,6 @@ class InterHand26M(Dataset):
         if self.hands == "intaghand":
             require(found, "the MANO parameters of InterHand2.6M, needed for --hands intaghand")
         return found if found.exists() else None
-
-
-def add_mano(hand: HandRecord, mano: Mano, side: Side, values: Any, cam_from_world: Floats) -> None:
-    """Complete a hand by MANO's parameters as InterHand2.6M and Re:InterHand write them.
-
-    Args:
-        hand: gets them in the camera's frame.
-        mano: hand models.
-        side: whose.
-        values: (61,) pose (48) without its mean, shape (10), translation (3) in metres; world.
-        cam_from_world: (4, 4), metres.
-    """
-    parameters = numbers(values, MANO_VALUES)
-    world = MeshParameters(
-        rotation(parameters[:3]),
-        mano.hand_pose(side, parameters[3:48], mean_included=False),
-        parameters[48:58],
-        parameters[58:],
-    )
-    seen = mano.moved(side, world, cam_from_world[:3, :3], cam_from_world[:3, 3])
-    hand.global_orient, hand.hand_pose = seen.global_orient, seen.hand_pose
-    hand.betas, hand.transl = seen.betas, seen.transl
-
-
-def compact_mano(entry: dict[str, Any]) -> Any:
-    """MANO's parameters as one array (61,); anything else, and what is no such thing, as it is."""
-    if "pose" in entry and "trans" in entry:
-        try:
-            parts = (entry["pose"], entry["shape"], entry["trans"])
-            flat = np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
-        except (KeyError, TypeError, ValueError):
-            return entry
-        return flat if flat.shape == (MANO_VALUES,) else entry
-    return entry
 
 
 def _compact(entry: dict[str, Any]) -> Any:

@@ -35,7 +35,7 @@ from fourdhands.data.convert.conventions import (
     rigid,
     transformed,
 )
-from fourdhands.data.convert.interhand26m import add_mano, compact_mano
+from fourdhands.data.convert.neural_annot import add_mano, compact_mano
 from fourdhands.data.convert.records import (
     BadFrameError,
     Dataset,

@@ -218,11 +218,15 @@ def convert_split(
         check = check_sample(conversion, split, plan, tolerance)
         writer.start()
         pending = writer.pending()
+        if len(pending) == len(shards):  # nothing is there that earlier pages could be about
+            report_path.unlink(missing_ok=True)
+            (out / f"{split}-sheet.png").unlink(missing_ok=True)
         tasks = [(conversion, writer, index, shards[index]) for index in pending]
         total = sum(len(clip.frames) for index in pending for clip in shards[index])
         with tqdm(total=total, unit=" frames", desc=f"{split}: converting", smoothing=0.05) as bar:
             run_tasks(write_shard, tasks, workers, bar, here=True)
-        _finish(conversion, writer, len(recordings), check, report_path)
+        if not report_path.exists():  # else only shards that got lost were written again
+            _finish(conversion, writer, len(recordings), check, report_path)
     writer.start()  # refuses what another recipe has made
     summary = writer.finish()
     for sidecar in out.glob(f".{split}-*.skipped.json"):
