@@ -158,11 +158,7 @@ def has_hand(frame: Frame) -> bool:
 
 
 def assemble(runs: Sequence[Run], dataset: Dataset, mano: Mano) -> tuple[list[Clip], Residuals]:
-    """Make clips, all hands of all runs posed at once.
-
-    Raises:
-        BadSampleError: never for checked frames.
-    """
+    """Make clips, all hands of all runs posed at once, and hold their labels against each other."""
     frames = [frame for run in runs for frame in run.frames]
     labels = {
         name: torch.from_numpy(np.stack([frame.labels[name] for frame in frames]))
