@@ -21,6 +21,7 @@ from fourdhands.evaluation.protocols import PROTOCOLS, Protocol, ProtocolMetrics
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.export.predictor import Predictor
 from fourdhands.files import replacing
+from fourdhands.geometry.camera import project
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import ClipBatch, ClipMeta, HandState
 
@@ -145,8 +146,10 @@ def predictions_of(
     """
     parts = []
     for batch in tqdm(batches, desc="predict", unit=" batches"):
-        geometry = predictor.hand_model(predictor(batch).hands)
+        hands = predictor(batch).hands
+        geometry = predictor.hand_model(hands)
         there = batch.frame_valid
+        intrinsics = batch.camera.intrinsics.to(geometry.joints)[:, :, None]
         frames = [
             (meta, number)
             for meta, numbers, valid in zip(
@@ -163,10 +166,15 @@ def predictions_of(
                 joints_valid=always,
                 vertices=vertices if meshes else vertices[:, :, :0],
                 vertices_valid=always[..., 0] & meshes,
+                joints_2d=project(geometry.joints, intrinsics).cpu()[there],
+                joints_2d_valid=always,
                 handedness=batch.hand_present[there].float(),
                 sequence=torch.tensor([_number_of(meta) for meta, _ in frames]),
                 frame=torch.tensor([number for _, number in frames]),
                 fps=torch.tensor([meta.fps for meta, _ in frames]),
+                cam_from_world=torch.eye(4).expand(len(frames), 4, 4),
+                area=torch.zeros(len(frames)),
+                hands=hands.to("cpu")[there],
                 names=tuple(name_of(meta, number) for meta, number in frames),
             )
         )
@@ -226,6 +234,10 @@ def _of_clip(clip: Clip, hand_model: HandModel) -> HandSamples:
         sequence=torch.full((count,), _number_of(clip.meta), dtype=torch.int64),
         frame=torch.tensor(clip.frame_ids),
         fps=torch.full((count,), clip.fps),
+        joints_2d=torch.tensor(clip.joints_2d),
+        joints_2d_valid=torch.tensor(clip.joints_2d_valid),
+        cam_from_world=torch.tensor(clip.cam_from_world),
+        area=torch.zeros(count),
         names=tuple(name_of(clip.meta, number) for number in clip.frame_ids),
     )
 

@@ -4,6 +4,7 @@ An npz file of plain arrays over N images (docs/predictions.md); nothing in it i
 """
 
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.files import replacing
-from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES
+from fourdhands.skeleton import NUM_BETAS, NUM_JOINTS, NUM_SIDES, NUM_VERTICES
+from fourdhands.structures import HandState
 
 FORMAT_VERSION: Final = 1
 _S, _J, _V = NUM_SIDES, NUM_JOINTS, NUM_VERTICES
@@ -24,11 +26,22 @@ _ARRAYS: Final[dict[str, tuple[tuple[int, ...], str, bool]]] = {
     "joints_valid": ((_S, _J), _YES, False),
     "vertices": ((_S, _V, 3), _REAL, True),
     "vertices_valid": ((_S,), _YES, True),
+    "joints_2d": ((_S, _J, 2), _REAL, True),
+    "joints_2d_valid": ((_S, _J), _YES, True),
     "handedness": ((_S,), _REAL, True),
     "sequence": ((), "U", True),
     "frame": ((), "i", True),
     "fps": ((), _REAL, True),
+    "cam_from_world": ((4, 4), _REAL, True),
+    "area": ((), _REAL, True),
+    "global_orient": ((_S, 3, 3), _REAL, True),
+    "hand_pose": ((_S, 15, 3, 3), _REAL, True),
+    "betas": ((_S, NUM_BETAS), _REAL, True),
+    "transl": ((_S, 3), _REAL, True),
 }
+_MANO: Final = tuple(field.name for field in fields(HandState))
+_TOGETHER: Final = (("vertices", "vertices_valid"), ("joints_2d", "joints_2d_valid"), _MANO)
+"""Arrays of which a file has all or none."""
 
 
 def save_samples(samples: HandSamples, path: Path) -> None:
@@ -38,10 +51,13 @@ def save_samples(samples: HandSamples, path: Path) -> None:
         "names": np.array(samples.names),
         "sequence": samples.sequence.numpy().astype(str),
     }
-    for name in ("joints", "joints_valid", "handedness", "frame", "fps"):
-        arrays[name] = getattr(samples, name).numpy()
-    if samples.vertices.shape[2]:
-        arrays |= {n: getattr(samples, n).numpy() for n in ("vertices", "vertices_valid")}
+    names = ["joints", "joints_valid", "handedness", "frame", "fps", "cam_from_world"]
+    names += ["vertices", "vertices_valid"] if samples.vertices.shape[2] else []
+    names += ["joints_2d", "joints_2d_valid"] if samples.joints_2d_valid.any() else []
+    names += ["area"] if samples.area.any() else []
+    arrays |= {name: getattr(samples, name).numpy() for name in names}
+    if samples.hands is not None:
+        arrays |= {name: getattr(samples.hands, name).numpy() for name in _MANO}
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -72,6 +88,9 @@ def load_samples(path: Path) -> HandSamples:
         raise ValueError(f"{path}: a name stands twice; each image has its own")
     if unknown := sorted(arrays.keys() - _ARRAYS.keys()):
         raise ValueError(f"{path}: unknown array {unknown[0]!r}; known are {', '.join(_ARRAYS)}")
+    for group in _TOGETHER:
+        if 0 < len(lacking := set(group) - arrays.keys()) < len(group):
+            raise ValueError(f"{path}: the array {min(lacking)!r} is missing: {', '.join(group)}")
     for name, (shape, kind, optional) in _ARRAYS.items():
         if name not in arrays:
             if not optional:
@@ -128,12 +147,16 @@ def _samples(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSam
     tensors = {
         "vertices": np.zeros((count, _S, 0, 3), np.float32),
         "vertices_valid": np.zeros((count, _S), bool),
+        "joints_2d": np.zeros((count, _S, _J, 2), np.float32),
+        "joints_2d_valid": np.zeros((count, _S, _J), bool),
         "handedness": valid.any(-1).astype(np.float32),
         "frame": np.zeros(count, np.int64),
         "fps": np.ones(count, np.float32),
+        "cam_from_world": np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)),
+        "area": np.zeros(count, np.float32),
         **{name: array for name, array in arrays.items() if name != "sequence"},
         "sequence": numbers.reshape(-1),
     }
-    return HandSamples(
-        names=names, **{name: torch.from_numpy(array) for name, array in tensors.items()}
-    )
+    loaded = {name: torch.from_numpy(array) for name, array in tensors.items()}
+    mano = {name: loaded.pop(name) for name in _MANO if name in loaded}
+    return HandSamples(names=names, hands=HandState(**mano) if mano else None, **loaded)

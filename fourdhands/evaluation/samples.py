@@ -1,6 +1,7 @@
 """Hands of many images as plain arrays: what protocols compare, and what files of predictions hold.
 
-Truth and predictions have the same form, so that either may come from a file.
+Truth and predictions have the same form, so that either may come from a file. What a benchmark does
+not look at may be left out: then its mask is False, or its camera stands still.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fourdhands.structures import TensorStruct
+from fourdhands.structures import HandState, TensorStruct
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,32 @@ class HandSamples(TensorStruct):
         joints_valid: (N, S, J) bool.
         vertices: (N, S, V, 3), or (N, S, 0, 3) where there are no meshes.
         vertices_valid: (N, S) bool.
+        joints_2d: (N, S, J, 2) pixels of the full image, centres at integers.
+        joints_2d_valid: (N, S, J) bool.
         handedness: (N, S) how surely the image shows this hand, 0 to 1; truth says 0 or 1.
         sequence: (N,) int64, a number for each sequence.
         frame: (N,) int64 number in the sequence; neighbours differ by 1.
         fps: (N,) frames a second.
+        cam_from_world: (N, 4, 4) where the camera stands; the identity where it does not move.
+        area: (N,) pixels^2 of the person whose hands these are (COCO), 0 where nobody knows.
         names: of the images, in order.
+        hands: MANO parameters of all hands, (N, S, ...); None where there are none.
     """
 
     joints: Tensor
     joints_valid: Tensor
     vertices: Tensor
     vertices_valid: Tensor
+    joints_2d: Tensor
+    joints_2d_valid: Tensor
     handedness: Tensor
     sequence: Tensor
     frame: Tensor
     fps: Tensor
+    cam_from_world: Tensor
+    area: Tensor
     names: tuple[str, ...]
+    hands: HandState | None = None
 
     def __len__(self) -> int:
         """N."""

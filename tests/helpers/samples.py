@@ -25,10 +25,14 @@ def random_truth(rng: np.random.Generator, count: int, *, sides: int = NUM_SIDES
         joints_valid=torch.from_numpy(np.repeat(there[..., None], 21, -1)),
         vertices=points(NUM_VERTICES),
         vertices_valid=torch.from_numpy(there),
+        joints_2d=torch.zeros(count, NUM_SIDES, 21, 2),
+        joints_2d_valid=torch.zeros(count, NUM_SIDES, 21, dtype=torch.bool),
         handedness=torch.from_numpy(there.astype(float)),
         sequence=torch.from_numpy(np.sort(rng.integers(0, 3, count))),
         frame=torch.arange(count),
         fps=torch.full((count,), 30.0),
+        cam_from_world=torch.eye(4).double().repeat(count, 1, 1),
+        area=torch.zeros(count),
         names=tuple(f"sequence/0/{k}" for k in range(count)),
     )
 
