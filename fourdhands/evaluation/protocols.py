@@ -7,14 +7,12 @@ computed once for a batch.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import torch
 from torchmetrics import Metric
 
 from fourdhands.evaluation.alignments import (
     Alignment,
-    Compared,
     Points,
     absolute,
     accelerations,
@@ -27,7 +25,6 @@ from fourdhands.evaluation.alignments import (
     scale_translation,
     similarity,
 )
-from fourdhands.evaluation.samples import Pair
 from fourdhands.evaluation.statistics import (
     AreaUnderCurve,
     FScore,
@@ -35,7 +32,7 @@ from fourdhands.evaluation.statistics import (
     KeypointMean,
     PooledMean,
 )
-from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES, Side
+from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES
 
 Chosen = Literal["all", "single", "interacting", "right", "left"]
 """Images of one or two labelled hands, or hands of one side."""
@@ -259,56 +256,3 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
     )
 }
 """By the names of the command line."""
-
-
-# ---- counting ------------------------------------------------------------------------------------
-
-
-class ProtocolMetrics:
-    """All columns of a protocol over any number of batches."""
-
-    def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
-        self.statistics: dict[str, Any] = {c.key: c.statistic() for c in protocol.columns}
-
-    def update(self, pair: Pair, repeated: int = 0) -> None:
-        """Add a batch.
-
-        Args:
-            pair: in double precision; in the order of time where a column is temporal.
-            repeated: of its first images were in the last batch, too; only temporal columns want
-                them (two, for accelerations).
-        """
-        aligned: dict[tuple[Alignment, Points], Compared] = {}
-        fresh = Pair(
-            *(part.take(torch.arange(repeated, len(pair))) for part in (pair.predicted, pair.true))
-        )
-        for column in self.protocol.columns:
-            if column.points == "vertices" and not pair.true.vertices.shape[2]:
-                continue
-            what = column.alignment, column.points
-            if what not in aligned:
-                aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
-            compared = _chosen(aligned[what], fresh, column.chosen)
-            self.statistics[column.key].update(compared)
-
-    def compute(self) -> dict[str, float]:
-        """Every figure by key, in its unit; NaN where nothing could be counted."""
-        figures = {}
-        for column in self.protocol.columns:
-            value = self.statistics[column.key].compute()
-            number = float(value if column.part is None else value[column.part])
-            figures[column.key] = number * column.factor
-        return figures
-
-
-def _chosen(compared: Compared, pair: Pair, chosen: Chosen) -> Compared:
-    """Leave out the images or hands that do not count."""
-    if chosen == "all":
-        return compared
-    if chosen in ("single", "interacting"):
-        keep = (pair.interacting == (chosen == "interacting"))[:, None, None]
-    else:
-        side = Side.RIGHT if chosen == "right" else Side.LEFT
-        keep = (torch.arange(NUM_SIDES) == side)[None, :, None]
-    return Compared(compared.predicted, compared.true, compared.valid & keep)

@@ -24,13 +24,8 @@ from fourdhands.evaluation.baselines import (
     estimate_mean_hand,
     neutral_hand,
 )
-from fourdhands.evaluation.benchmark import (
-    BenchmarkReport,
-    find_protocol,
-    predictions_of,
-    score,
-    truth_of,
-)
+from fourdhands.evaluation.benchmark import find_protocol, score
+from fourdhands.evaluation.benchmark_report import BenchmarkReport
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
 from fourdhands.evaluation.predictions_file import load_samples, match, save_samples
@@ -44,6 +39,7 @@ from fourdhands.evaluation.provenance import (
 )
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
+from fourdhands.evaluation.sources import predictions_of, truth_of
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.hands.assets import load_assets

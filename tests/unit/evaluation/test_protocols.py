@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
-from fourdhands.evaluation.benchmark import score
-from fourdhands.evaluation.protocols import PROTOCOLS, Protocol, ProtocolMetrics
+from fourdhands.evaluation.benchmark import ProtocolMetrics, score
+from fourdhands.evaluation.protocols import PROTOCOLS, Protocol
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.geometry.alignment import procrustes_align
 from tests.helpers.clips import random_rotations
