@@ -6,6 +6,7 @@ labelled may come out as anything; masks decide what counts.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal
 
 import torch
@@ -34,10 +35,21 @@ class Compared:
     true: Tensor
     valid: Tensor
 
-    @property
+    @cached_property
+    def distances(self) -> Tensor:
+        """(N, S, K), of what does not count, too."""
+        return (self.predicted - self.true).norm(dim=-1)
+
+    @cached_property
     def errors(self) -> Tensor:
         """(N, S, K) distances, 0 where nothing counts."""
-        return torch.where(self.valid, (self.predicted - self.true).norm(dim=-1), 0.0)
+        return torch.where(self.valid, self.distances, 0.0)
+
+    def only(self, keep: Tensor) -> "Compared":
+        """Leave out what is not to count: bool, of a shape that fits (N, S, K)."""
+        chosen = Compared(self.predicted, self.true, self.valid & keep)
+        chosen.__dict__["distances"] = self.distances  # they are the same; measured once
+        return chosen
 
 
 Alignment = Callable[[Pair, Points], Compared]
@@ -91,9 +103,14 @@ def similarity(pair: Pair, points: Points, *, reflections: bool = False) -> Comp
     mirrored hand upon the truth.
     """
     found = absolute(pair, points)
-    aligned = procrustes_align(found.predicted, found.true, found.valid, reflections=reflections)
-    enough = found.valid.sum(-1, keepdim=True) >= 3
-    return Compared(aligned, found.true, found.valid & enough)
+    enough = found.valid.sum(-1) >= 3
+    aligned = torch.zeros_like(
+        found.predicted
+    )  # of hands that are there; half of them often is not
+    aligned[enough] = procrustes_align(
+        found.predicted[enough], found.true[enough], found.valid[enough], reflections=reflections
+    )
+    return Compared(aligned, found.true, found.valid & enough[..., None])
 
 
 def back_projected(pair: Pair, points: Points) -> Compared:

@@ -1,13 +1,19 @@
 """A method's figures by the rules of a benchmark's protocol."""
 
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
+from torchmetrics import Metric
 from tqdm import tqdm
 
 from fourdhands.evaluation.alignments import Alignment, Compared, Points
-from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Protocol
-from fourdhands.evaluation.samples import Pair
+from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Column, Protocol
+from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.skeleton import NUM_SIDES, Side
 
 CHUNK: Final = 256
@@ -30,36 +36,109 @@ def find_protocol(name: str) -> Protocol:
 def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float]:
     """A protocol's figures.
 
+    Several processes (`torch.distributed`, with a backend for the CPU's tensors) may each have a
+    share of the images, or none; sequences must not be cut. All get the figures of all.
+
     Args:
         protocol: the rules.
         pair: predictions in the truth's order.
         any_count: whether there may be other than the official number of images.
 
     Raises:
-        ValueError: there are no images, or not the official number.
+        ValueError: there are no images, or not the official number; hands are not labelled as the
+            protocol wants them, or none is.
     """
-    if not len(pair):
+    images = _of_all_processes(len(pair))
+    if not images:
         raise ValueError("the benchmark is empty: there is no image to score")
-    if protocol.images not in (None, len(pair)) and not any_count:
+    if protocol.images not in (None, images) and not any_count:
         raise ValueError(
-            f"{protocol.title} has {protocol.images} images, here are {len(pair)}: figures of "
+            f"{protocol.title} has {protocol.images} images, here are {images}: figures of "
             "others cannot be compared with it; say --any_count true to see them nevertheless"
         )
-    order = pair.true.in_order()
-    ordered = Pair(pair.predicted.take(order), pair.true.take(order))
+    check_labels(protocol, pair)
+    if not any(column.points == "vertices" for column in protocol.columns):
+        pair = Pair(_without_meshes(pair.predicted), _without_meshes(pair.true))
+    before = NEIGHBOURS if any(column.temporal for column in protocol.columns) else 0
     metrics = ProtocolMetrics(protocol)
-    pieces = ordered.chunks(CHUNK, NEIGHBOURS)
+    pieces = pair.chunks(CHUNK, before, pair.true.in_order())
     for piece, repeated in tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False):
         metrics.update(piece, repeated)
     return metrics.compute()
 
 
+def check_labels(protocol: Protocol, pair: Pair) -> None:
+    """See that hands are labelled as the protocol counts them.
+
+    Raises:
+        ValueError: they are not, or no hand is labelled at all.
+    """
+    true = pair.true
+    there = true.joints_valid.any(-1)
+    labelled = true.joints_valid.any() | true.vertices_valid.any() | true.joints_2d_valid.any()
+    if not _of_all_processes(int(labelled)):
+        raise ValueError("nothing is labelled in any image: there is no hand to score")
+    if protocol.complete == "joints":
+        return
+    for samples, what in ((true, "labelled"), (pair.predicted, "predicted")):
+        missing = _missing(samples, there)
+        if (lacking := missing.any(-1)).any():
+            count = int((~missing[lacking]).sum(-1)[0])
+            raise ValueError(
+                f"{protocol.title} counts hands whole: of the {_first(true, lacking)} only {count} "
+                f"of {missing.shape[-1]} joints are {what}"
+            )
+    if protocol.complete == "hands":
+        return
+    if not (some := there.any(-1)).all():
+        name = true.names[int((~some).nonzero()[0])]
+        raise ValueError(f"{protocol.title} has a hand in every image; {name!r} has no labels")
+    if true.vertices_valid.any() and (lacking := there != true.vertices_valid).any():
+        raise ValueError(
+            f"{protocol.title} counts hands whole: of the {_first(true, lacking)} joints or mesh "
+            "are labelled, not both"
+        )
+
+
+def _missing(samples: HandSamples, there: Tensor) -> Tensor:
+    """(N, S, J) joints of hands that are there, (N, S), of which nothing is known.
+
+    A joint that a file holds without calling it valid is known; zeros are no place for a joint.
+    """
+    missing = there[..., None] & ~samples.joints_valid
+    missing[missing.clone()] = (samples.joints[missing] == 0).all(-1)
+    return missing
+
+
+def _first(samples: HandSamples, which: Tensor) -> str:
+    """The first of some hands, (N, S) bool, in words."""
+    image, side = which.nonzero()[0].tolist()
+    return f"{Side(side).name.lower()} hand in {samples.names[image]!r}"
+
+
+def _without_meshes(samples: HandSamples) -> HandSamples:
+    return replace(samples, vertices=samples.vertices[:, :, :0])
+
+
+def _of_all_processes(number: int) -> int:
+    """The sum over all processes that work together."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return number
+    total = torch.tensor(number)
+    dist.all_reduce(total)
+    return int(total)
+
+
 class ProtocolMetrics:
-    """All columns of a protocol over any number of batches."""
+    """All columns of a protocol over any number of batches, and of processes."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.statistics: dict[str, Any] = {c.key: c.statistic() for c in protocol.columns}
+        shared: dict[Counted, Metric] = {}
+        for column in protocol.columns:
+            if _counted(column) not in shared:
+                shared[_counted(column)] = column.statistic()
+        self.statistics: dict[str, Any] = {c.key: shared[_counted(c)] for c in protocol.columns}
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
         """Add a batch.
@@ -68,28 +147,64 @@ class ProtocolMetrics:
             pair: in double precision; in the order of time where a column is temporal.
             repeated: of its first images were in the last batch, too; only temporal columns want
                 them (two, for accelerations).
+
+        Raises:
+            ValueError: what counts is nowhere, as the pixel of a joint beside the camera.
         """
-        aligned: dict[tuple[Alignment, Points], Compared] = {}
-        fresh = Pair(
-            *(part.take(torch.arange(repeated, len(pair))) for part in (pair.predicted, pair.true))
-        )
+        if self.protocol.complete != "joints":
+            pair = _whole_hands(pair)
+        fresh = pair
+        if repeated:
+            index = torch.arange(repeated, len(pair))
+            fresh = Pair(pair.predicted.take(index), pair.true.take(index))
+        aligned: dict[tuple[Alignment, Points, bool], Compared] = {}
+        seen: set[Counted] = set()
         for column in self.protocol.columns:
-            if column.points == "vertices" and not pair.true.vertices.shape[2]:
+            counted = _counted(column)
+            if counted in seen or (column.points == "vertices" and not pair.true.vertices.shape[2]):
                 continue
-            what = column.alignment, column.points
+            seen.add(counted)
+            what = column.alignment, column.points, column.temporal
             if what not in aligned:
-                aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
+                found = column.alignment(pair if column.temporal else fresh, column.points)
+                aligned[what] = _checked(found, column)
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
 
     def compute(self) -> dict[str, float]:
         """Every figure by key, in its unit; NaN where nothing could be counted."""
         figures = {}
-        for column in self.protocol.columns:
-            value = self.statistics[column.key].compute()
-            number = float(value if column.part is None else value[column.part])
-            figures[column.key] = number * column.factor
+        with warnings.catch_warnings():
+            # a process without images has its part in the sums of all, too
+            warnings.filterwarnings("ignore", "The ``compute`` method of metric")
+            for column in self.protocol.columns:
+                value = self.statistics[column.key].compute()
+                number = float(value if column.part is None else value[column.part])
+                figures[column.key] = number * column.factor
         return figures
+
+
+Counted = tuple[Callable[[], Metric], Alignment, Points, Chosen, bool]
+"""What columns have in common that are parts of one statistic."""
+
+
+def _counted(column: Column) -> Counted:
+    return column.statistic, column.alignment, column.points, column.chosen, column.temporal
+
+
+def _whole_hands(pair: Pair) -> Pair:
+    """Hands of which anything is labelled count with all joints."""
+    valid = pair.true.joints_valid.any(-1, keepdim=True).expand_as(pair.true.joints_valid)
+    return Pair(pair.predicted, replace(pair.true, joints_valid=valid))
+
+
+def _checked(compared: Compared, column: Column) -> Compared:
+    if not bool(compared.errors.isfinite().all()):
+        raise ValueError(
+            f"{column.name} cannot be told: a prediction that counts comes to lie nowhere, as a "
+            "joint in the plane of the camera, which has no pixel"
+        )
+    return compared
 
 
 def _chosen(compared: Compared, pair: Pair, chosen: Chosen) -> Compared:
@@ -97,8 +212,6 @@ def _chosen(compared: Compared, pair: Pair, chosen: Chosen) -> Compared:
     if chosen == "all":
         return compared
     if chosen in ("single", "interacting"):
-        keep = (pair.interacting == (chosen == "interacting"))[:, None, None]
-    else:
-        side = Side.RIGHT if chosen == "right" else Side.LEFT
-        keep = (torch.arange(NUM_SIDES) == side)[None, :, None]
-    return Compared(compared.predicted, compared.true, compared.valid & keep)
+        return compared.only((pair.interacting == (chosen == "interacting"))[:, None, None])
+    side = Side.RIGHT if chosen == "right" else Side.LEFT
+    return compared.only((torch.arange(NUM_SIDES) == side)[None, :, None])

@@ -36,6 +36,9 @@ from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES
 
 Chosen = Literal["all", "single", "interacting", "right", "left"]
 """Images of one or two labelled hands, or hands of one side."""
+Complete = Literal["joints", "hands", "images"]
+"""What a benchmark's labels come as: joint by joint, hand by hand, or a hand or two in every image.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class Protocol:
         columns: its figures.
         images: how many there are to be; None if nobody knows.
         note: what this protocol's figures mean and leave out, in a line.
+        complete: what is labelled whole or not at all: a hand of which anything is labelled then
+            counts with all joints, as the official program counts it; labels that lack some are
+            refused, and with `images` also images without a hand.
     """
 
     name: str
@@ -86,6 +92,7 @@ class Protocol:
     columns: tuple[Column, ...]
     images: int | None = None
     note: str = ""
+    complete: Complete = "joints"
 
 
 # ---- columns -------------------------------------------------------------------------------------
@@ -209,7 +216,7 @@ _ARCTIC: Final = (
     Column(
         "acceleration_error_m_per_s2",
         "ACC (m/s^2)",
-        PooledMean,
+        ImageMean,
         accelerations,
         "vertices",
         temporal=True,
@@ -220,10 +227,10 @@ _H2O: Final = _by_kind("mepe", "MEPE", PooledMean, absolute, "joints", _SIDES)
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
     one.name: one
     for one in (
-        Protocol("ho3d_v2", "HO3D v2", "ho3d_v2", "test", _HO3D, 11_524),
-        Protocol("ho3d_v3", "HO3D v3", "ho3d_v3", "test", _HO3D, 20_137),
-        Protocol("freihand", "FreiHAND", "freihand", "test", _FREIHAND, 3_960),
-        Protocol("dexycb", "DexYCB S0", "dexycb", "test", _DEXYCB),
+        Protocol("ho3d_v2", "HO3D v2", "ho3d_v2", "test", _HO3D, 11_524, complete="images"),
+        Protocol("ho3d_v3", "HO3D v3", "ho3d_v3", "test", _HO3D, 20_137, complete="images"),
+        Protocol("freihand", "FreiHAND", "freihand", "test", _FREIHAND, 3_960, complete="images"),
+        Protocol("dexycb", "DexYCB S0", "dexycb", "test", _DEXYCB, complete="hands"),
         Protocol(
             "interhand26m",
             "InterHand2.6M by InterNet",
@@ -251,7 +258,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
         ),
         Protocol("reinterhand", "Re:InterHand by InterWild", "reinterhand", "test", _INTERWILD),
         Protocol("hic", "HIC by InterWild", "hic", "test", _INTERWILD),
-        Protocol("arctic", "ARCTIC", "arctic", "val", _ARCTIC),
+        Protocol("arctic", "ARCTIC", "arctic", "val", _ARCTIC, complete="hands"),
         Protocol("h2o", "H2O", "h2o", "test", _H2O, 23_391, note="no alignment"),
     )
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fourdhands.evaluation.array_file import MappedFile
 from fourdhands.structures import HandState, TensorStruct
 
 
@@ -32,6 +33,7 @@ class HandSamples(TensorStruct):
         area: (N,) pixels^2 of the person whose hands these are (COCO), 0 where nobody knows.
         names: of the images, in order.
         hands: MANO parameters of all hands, (N, S, ...); None where there are none.
+        file: that large arrays are still in; None if all are in memory.
     """
 
     joints: Tensor
@@ -48,15 +50,16 @@ class HandSamples(TensorStruct):
     area: Tensor
     names: tuple[str, ...]
     hands: HandState | None = None
+    file: MappedFile | None = None
 
     def __len__(self) -> int:
         """N."""
         return len(self.joints)
 
     def take(self, index: Tensor) -> "HandSamples":
-        """Some images, in another order: (M,) int64."""
+        """Some images, in another order, in memory: (M,) int64."""
         chosen = self.map(lambda tensor: tensor[index])
-        return replace(chosen, names=tuple(self.names[k] for k in index.tolist()))
+        return replace(chosen, names=tuple(self.names[k] for k in index.tolist()), file=None)
 
     def in_order(self) -> Tensor:
         """(N,) the images by sequence, each in the order of time."""
@@ -89,14 +92,27 @@ class Pair(TensorStruct):
         """(N,) images that show both hands."""
         return (self.true.handedness > 0.5).all(-1)
 
-    def chunks(self, size: int, before: int) -> Iterator[tuple["Pair", int]]:
+    def chunks(
+        self, size: int, before: int, order: Tensor | None = None
+    ) -> Iterator[tuple["Pair", int]]:
         """Cut into pieces of so many images, each with some of the images before it.
+
+        Only the piece is in memory, if the whole comes from files.
+
+        Args:
+            size: images that are new in each piece.
+            before: images that a piece has in common with the last one.
+            order: (N,) int64 of the images; as they are by default.
 
         Yields:
             A piece in double precision, and how many of its first images belong to the last one.
         """
+        order = torch.arange(len(self)) if order is None else order
         for start in range(0, len(self), size):
             first = max(0, start - before)
-            index = torch.arange(first, min(start + size, len(self)))
+            index = order[first : start + size]
             piece = Pair(self.predicted.take(index), self.true.take(index))
+            for part in (self.predicted, self.true):
+                if part.file is not None:
+                    part.file.release()
             yield piece.double(), start - first

@@ -122,12 +122,13 @@ class AreaUnderCurve(Statistic):
 
     def update(self, compared: Compared) -> None:
         """Add a batch."""
-        errors = torch.where(compared.valid, compared.errors, torch.inf).flatten(0, 1)  # (M, K)
-        # the first threshold that each error does not exceed
-        first = torch.searchsorted(self.thresholds.to(errors), errors.contiguous())
-        steps = len(self.thresholds)
-        hits = torch.nn.functional.one_hot(first, steps + 1)[..., :steps].sum(0)
-        self.within += hits.cumsum(-1)
+        keypoint = compared.valid.nonzero()[:, -1]
+        # the first threshold that each error does not exceed; beyond the last one, none
+        errors = compared.distances[compared.valid]
+        first = torch.searchsorted(self.thresholds.to(errors), errors)
+        keypoints, steps = self.within.shape
+        hits = (keypoint * (steps + 1) + first).bincount(minlength=keypoints * (steps + 1))
+        self.within += hits.view(keypoints, steps + 1)[:, :steps].cumsum(-1)
         self.counts += compared.valid.sum((0, 1))
 
     def curve(self) -> Tensor:
@@ -165,9 +166,13 @@ class FScore(Statistic):
             self.counts += len(scores)
 
     def _scores(self, predicted: Points, true: Points) -> Points:
-        farthest = 2 * max(self.distances)  # what lies beyond is hit by nothing
-        missed = cKDTree(predicted).query(true, distance_upper_bound=farthest)[0]
-        wrong = cKDTree(true).query(predicted, distance_upper_bound=farthest)[0]
+        missed, wrong = (
+            # what lies beyond the bound is hit by nothing; quick trees: they are asked once
+            cKDTree(mesh, balanced_tree=False, compact_nodes=False).query(
+                points, distance_upper_bound=max(self.distances)
+            )[0]
+            for mesh, points in ((predicted, true), (true, predicted))
+        )
         recall = np.array([np.mean(missed < d) for d in self.distances])
         precision = np.array([np.mean(wrong < d) for d in self.distances])
         total = recall + precision
