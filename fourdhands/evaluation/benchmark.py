@@ -1,7 +1,8 @@
 """A method's figures by the rules of a benchmark's protocol."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -62,8 +63,10 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
     before = NEIGHBOURS if any(column.temporal for column in protocol.columns) else 0
     metrics = ProtocolMetrics(protocol)
     pieces = pair.chunks(CHUNK, before, pair.true.in_order())
-    for piece, repeated in tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False):
-        metrics.update(piece, repeated)
+    bar = tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False)
+    with _one_thread():
+        for piece, repeated in bar:
+            metrics.update(piece, repeated)
     return metrics.compute()
 
 
@@ -118,6 +121,20 @@ def _first(samples: HandSamples, which: Tensor) -> str:
 
 def _without_meshes(samples: HandSamples) -> HandSamples:
     return replace(samples, vertices=samples.vertices[:, :, :0])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Count in one: a chunk's operations are so short that threads spend more on waiting.
+
+    F-scores, which take most of the time, have threads of their own.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _of_all_processes(number: int) -> int:

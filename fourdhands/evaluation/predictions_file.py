@@ -4,6 +4,7 @@ An npz file of plain arrays over N images (docs/predictions.md); nothing in it i
 is large in it stays on disk.
 """
 
+import sys
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
@@ -92,7 +93,7 @@ def load_samples(path: Path) -> HandSamples:
         elif not optional:
             raise ValueError(f"{path}: the array {name!r} is missing")
     _check_values(path, found)
-    return _samples(names, found)
+    return _samples(path, names, found)
 
 
 def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
@@ -133,14 +134,17 @@ def _names(path: Path, names: NDArray[Any] | None) -> tuple[str, ...]:
         raise ValueError(f"{path}: it holds no images")
     if names is None or names.dtype.kind != "U" or names.ndim != 1:
         raise ValueError(f"{path}: names are missing, or not a list of texts")
-    try:
-        found = tuple(names.tolist())
-    except ValueError as error:  # numbers that are no characters
-        raise ValueError(f"{path}: names are not texts ({error})") from None
+    found = tuple(_texts(path, "names", names).tolist())
     if len(set(found)) != len(found):
         twice = Counter(found).most_common(1)[0][0]
         raise ValueError(f"{path}: a name stands twice, {twice!r}; each image has its own")
     return found
+
+
+def _texts(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if array.itemsize and array.view(np.uint32).max() > sys.maxunicode:
+        raise ValueError(f"{path}: {name} are not texts: some of their characters do not exist")
+    return array
 
 
 def _check_form(
@@ -192,11 +196,11 @@ def _check_values(path: Path, found: Arrays) -> None:
             raise ValueError(f"{path}: cam_from_world of image {image} is no rotation and shift")
 
 
-def _samples(names: tuple[str, ...], found: Arrays) -> HandSamples:
+def _samples(path: Path, names: tuple[str, ...], found: Arrays) -> HandSamples:
     arrays = found.arrays
     count = len(names)
     valid = arrays["joints_valid"]
-    sequences = arrays.get("sequence", np.array(names))
+    sequences = _texts(path, "sequence", arrays.pop("sequence", np.array(names)))
     numbers = np.unique(sequences, return_inverse=True)[1]
     tensors = {
         "vertices": np.zeros((count, _S, 0, 3), np.float32),

@@ -153,13 +153,14 @@ class FScore(Statistic):
     def __init__(self, distances: tuple[float, ...] = F_SCORE_DISTANCES, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.distances = distances
+        self.threads = torch.get_num_threads()
         self._add_sums(len(distances))
 
     def update(self, compared: Compared) -> None:
         """Add a batch."""
         there = compared.valid.all(-1)
         pairs = zip(compared.predicted[there].numpy(), compared.true[there].numpy(), strict=True)
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the trees release the lock
+        with ThreadPoolExecutor(self.threads) as pool:  # the trees release the lock
             scores = list(pool.map(lambda pair: self._scores(*pair), pairs))
         if scores:
             self.totals += torch.from_numpy(np.stack(scores)).sum(0)
