@@ -117,7 +117,9 @@ def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
     if extra := sorted(places.keys() - set(true.names)):
         raise ValueError(f"{source}: {len(extra)} images are not of the benchmark, as {extra[0]!r}")
     ordered = predicted.take(torch.tensor([places[name] for name in true.names]))
-    for kind in ("joints", "vertices"):
+    kinds = ["joints", "vertices"]
+    kinds += ["joints_2d"] if ordered.joints_2d_valid.any() else []  # all of them, or none
+    for kind in kinds:
         lacking = getattr(true, f"{kind}_valid") & ~getattr(ordered, f"{kind}_valid")
         if lacking.any():
             name = true.names[int(lacking.flatten(1).any(1).nonzero()[0])]
