@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdhands.geometry.meshes import squared_distance_to_triangle
+from fourdhands.geometry.mesh_kernels import squared_distance_to_triangle
 from fourdhands.rendering.kernels import draw_faces, inlined, kernel
 
 Floats = NDArray[np.floating[Any]]
