@@ -59,14 +59,20 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
         )
     check_labels(protocol, pair)
     if not any(column.points == "vertices" for column in protocol.columns):
-        pair = Pair(_without_meshes(pair.predicted), _without_meshes(pair.true))
+        pair = replace(
+            pair, predicted=_without_meshes(pair.predicted), true=_without_meshes(pair.true)
+        )
     before = NEIGHBOURS if any(column.temporal for column in protocol.columns) else 0
     metrics = ProtocolMetrics(protocol)
-    pieces = pair.chunks(CHUNK, before, pair.true.in_order())
+    order = pair.true.in_order()
+    pieces = pair.chunks(CHUNK, before, order)
     bar = tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False)
     with _one_thread():
         for piece, repeated in bar:
             metrics.update(piece, repeated)
+        if any(column.trajectory for column in protocol.columns):
+            for sequences in pair.trajectories(CHUNK, order):
+                metrics.update_trajectories(sequences)
     return metrics.compute()
 
 
@@ -158,7 +164,7 @@ class ProtocolMetrics:
         self.statistics: dict[str, Any] = {c.key: shared[_counted(c)] for c in protocol.columns}
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
-        """Add a batch.
+        """Add a batch to all columns but those of trajectories.
 
         Args:
             pair: in double precision; in the order of time where a column is temporal.
@@ -170,15 +176,15 @@ class ProtocolMetrics:
         """
         if self.protocol.complete != "joints":
             pair = _whole_hands(pair)
-        fresh = pair
-        if repeated:
-            index = torch.arange(repeated, len(pair))
-            fresh = Pair(pair.predicted.take(index), pair.true.take(index))
+        fresh = pair.take(torch.arange(repeated, len(pair))) if repeated else pair
+        meshes = pair.true.vertices.shape[2] > 0
         aligned: dict[tuple[Alignment, Points, bool], Compared] = {}
         seen: set[Counted] = set()
         for column in self.protocol.columns:
             counted = _counted(column)
-            if counted in seen or (column.points == "vertices" and not pair.true.vertices.shape[2]):
+            if column.trajectory or counted in seen:
+                continue
+            if column.points == "vertices" and not meshes and not column.alone:
                 continue
             seen.add(counted)
             what = column.alignment, column.points, column.temporal
@@ -187,6 +193,17 @@ class ProtocolMetrics:
                 aligned[what] = _checked(found, column)
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
+
+    def update_trajectories(self, pair: Pair) -> None:
+        """Add whole sequences to the columns of trajectories.
+
+        Args:
+            pair: in double precision and in order; meshes are not looked at.
+        """
+        for column in self.protocol.columns:
+            if column.trajectory:
+                compared = _checked(column.alignment(pair, column.points), column)
+                self.statistics[column.key].update(_chosen(compared, pair, column.chosen))
 
     def compute(self) -> dict[str, float]:
         """Every figure by key, in its unit; NaN where nothing could be counted."""
@@ -212,7 +229,7 @@ def _counted(column: Column) -> Counted:
 def _whole_hands(pair: Pair) -> Pair:
     """Hands of which anything is labelled count with all joints."""
     valid = pair.true.joints_valid.any(-1, keepdim=True).expand_as(pair.true.joints_valid)
-    return Pair(pair.predicted, replace(pair.true, joints_valid=valid))
+    return replace(pair, true=replace(pair.true, joints_valid=valid))
 
 
 def _checked(compared: Compared, column: Column) -> Compared:

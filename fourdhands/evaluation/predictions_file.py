@@ -118,7 +118,9 @@ def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
         if same_order
         else predicted.take(torch.tensor([places[name] for name in true.names]))
     )
-    for kind in ("joints", "vertices"):
+    kinds = ["joints", "vertices"]
+    kinds += ["joints_2d"] if ordered.joints_2d_valid.any() else []  # all of them, or none
+    for kind in kinds:
         lacking = getattr(true, f"{kind}_valid") & ~getattr(ordered, f"{kind}_valid")
         if lacking.any():
             name = true.names[int(lacking.flatten(1).any(1).nonzero()[0])]
@@ -187,13 +189,18 @@ def _check_values(path: Path, found: Arrays) -> None:
                     f"{path}: {name} of image {image} is {value}, outside {low:.4g} to {high:.4g}"
                 )
     if "cam_from_world" in arrays:
-        pose = arrays["cam_from_world"].astype(np.float64)
-        turn = pose[:, :3, :3]
-        off = np.abs(turn @ turn.swapaxes(1, 2) - np.eye(3)).max((1, 2))
-        off = np.maximum(off, np.abs(pose[:, 3] - (0, 0, 0, 1)).max(1))
-        if (off > 1e-2).any() or (np.linalg.det(turn) < 0).any():
-            image = int(np.argmax((off > 1e-2) | (np.linalg.det(turn) < 0)))
-            raise ValueError(f"{path}: cam_from_world of image {image} is no rotation and shift")
+        _check_cameras(path, arrays["cam_from_world"])
+
+
+def _check_cameras(path: Path, cameras: NDArray[Any]) -> None:
+    turn = cameras[:, :3, :3].astype(np.float64)
+    off = np.abs(turn @ turn.transpose(0, 2, 1) - np.eye(3)).max((1, 2), initial=0)
+    wrong = (off > 1e-3) | (np.linalg.det(turn) < 0) | (cameras[:, 3] != (0, 0, 0, 1)).any(-1)
+    if wrong.any():
+        raise ValueError(
+            f"{path}: cam_from_world of image {int(wrong.argmax())} is no rigid motion (rotation, "
+            "translation in metres, last row 0 0 0 1)"
+        )
 
 
 def _samples(path: Path, names: tuple[str, ...], found: Arrays) -> HandSamples:

@@ -179,6 +179,7 @@ def evaluate_benchmark(
         hashes = {str(predictions): hash_of_file(predictions)}
     true = truth_of([*files, *sets], hand_model)
     pair = match(found, true, str(checkpoint or predictions))
+    pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
     figures = score(protocol, pair, any_count=config.any_count)
     hashes |= {str(path): hash_of_file(path) for path in files}
     hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}

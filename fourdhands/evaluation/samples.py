@@ -74,10 +74,12 @@ class Pair(TensorStruct):
     Attributes:
         predicted: its masks say what was predicted.
         true: its masks say what is labelled.
+        closed_faces: (S, F, 3) of the meshes, the wrist closed; None where nobody needs them.
     """
 
     predicted: HandSamples
     true: HandSamples
+    closed_faces: Tensor | None = None
 
     def __len__(self) -> int:
         """N."""
@@ -91,6 +93,14 @@ class Pair(TensorStruct):
     def interacting(self) -> Tensor:
         """(N,) images that show both hands."""
         return (self.true.handedness > 0.5).all(-1)
+
+    def take(self, index: Tensor) -> "Pair":
+        """Some images, in another order, in memory: (M,) int64."""
+        chosen = replace(self, predicted=self.predicted.take(index), true=self.true.take(index))
+        for part in (self.predicted, self.true):
+            if part.file is not None:
+                part.file.release()
+        return chosen
 
     def chunks(
         self, size: int, before: int, order: Tensor | None = None
@@ -110,9 +120,27 @@ class Pair(TensorStruct):
         order = torch.arange(len(self)) if order is None else order
         for start in range(0, len(self), size):
             first = max(0, start - before)
-            index = order[first : start + size]
-            piece = Pair(self.predicted.take(index), self.true.take(index))
-            for part in (self.predicted, self.true):
-                if part.file is not None:
-                    part.file.release()
-            yield piece.double(), start - first
+            yield self.take(order[first : start + size]).double(), start - first
+
+    def trajectories(self, size: int, order: Tensor | None = None) -> Iterator["Pair"]:
+        """Cut between sequences into pieces of at least so many images, but for the last.
+
+        Args:
+            size: images.
+            order: (N,) int64 of the images, as `HandSamples.in_order` gives it; as they are by
+                default.
+
+        Yields:
+            Whole sequences without their meshes, in double precision; the images are in order.
+        """
+
+        def light(samples: HandSamples) -> HandSamples:
+            return replace(samples, vertices=samples.vertices[:, :, :0], hands=None)
+
+        order = torch.arange(len(self)) if order is None else order
+        whole, start = Pair(light(self.predicted), light(self.true)), 0
+        borders = self.true.sequence[order].diff().nonzero()[:, 0] + 1
+        for end in [*borders.tolist(), len(self)]:
+            if end - start >= size or start < end == len(self):
+                yield whole.take(order[start:end]).double()
+                start = end
