@@ -129,7 +129,7 @@ def test_the_world_may_be_turned_moved_and_mirrored(name: str) -> None:
         (lambda points: points @ rotation.mT + shift, before.keys() - sees),
         (lambda points: points * mirror, before.keys()),
     ):
-        after = figures(name, pair_of(pair, lambda samples, c=change: mapped(samples, c)))
+        after = figures(name, pair_of(pair, partial(mapped, points=change)))
         same(after, before, {key for key in kept if "penetration" not in key}, 1e-7)
 
 
@@ -196,22 +196,23 @@ def test_an_image_without_labels_does_not_count(name: str) -> None:
     one = pair_of(pair, partial(HandSamples.take, index=torch.tensor([4])))
 
     def nothing(samples: HandSamples) -> HandSamples:
-        valid = {
-            f"{points}_valid": getattr(samples, f"{points}_valid") & False for points in POINTS
-        }
-        empty = {"handedness": 0 * samples.handedness, "names": ("nothing",)}
-        return replace(samples, sequence=samples.sequence + 99, **valid, **empty)
+        return replace(
+            samples,
+            sequence=samples.sequence + 99,
+            joints_valid=torch.zeros_like(samples.joints_valid),
+            vertices_valid=torch.zeros_like(samples.vertices_valid),
+            joints_2d_valid=torch.zeros_like(samples.joints_2d_valid),
+            handedness=torch.zeros_like(samples.handedness),
+            names=("nothing",),
+        )
 
-    whole = [
-        replace(HandSamples.cat((some, nothing(more))), names=(*some.names, "nothing"))
-        for some, more in ((pair.predicted, one.predicted), (pair.true, one.true))
-    ]
+    def longer(some: HandSamples, more: HandSamples) -> HandSamples:
+        return replace(HandSamples.cat((some, nothing(more))), names=(*some.names, "nothing"))
+
+    whole = Pair(longer(pair.predicted, one.predicted), longer(pair.true, one.true))
     if PROTOCOLS[name].complete == "images":
         with pytest.raises(ValueError, match="a hand in every image; 'nothing' has no labels"):
-            figures(name, Pair(*whole))
+            figures(name, whole)
         return
-    before, after = figures(name, pair), figures(name, Pair(*whole))
+    before, after = figures(name, pair), figures(name, whole)
     same(after, before, set(before) - {"handedness"})
-
-
-POINTS = ("joints", "vertices", "joints_2d")

@@ -32,8 +32,7 @@ def score_shares() -> dict[str, dict[str, float]]:
         for name in PROTOCOLS:
             pair = pair_of(name)
             index = shares(pair, dist.get_world_size())[dist.get_rank()]
-            mine = Pair(pair.predicted.take(index), pair.true.take(index))
-            figures[name] = score(PROTOCOLS[name], mine, any_count=True)
+            figures[name] = score(PROTOCOLS[name], pair.take(index), any_count=True)
         return figures
     finally:
         dist.destroy_process_group()
@@ -54,9 +53,7 @@ def test_processes_agree(count: int) -> None:
 def nothing() -> str:
     dist.init_process_group("gloo")
     try:
-        pair = random_pair(3, 2)
-        none = Pair(*(part.take(torch.arange(0)) for part in (pair.predicted, pair.true)))
-        score(PROTOCOLS["h2o"], none, any_count=True)
+        score(PROTOCOLS["h2o"], random_pair(3, 2).take(torch.arange(0)), any_count=True)
     except ValueError as error:
         return str(error)
     finally:
