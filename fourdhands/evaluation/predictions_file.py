@@ -97,7 +97,7 @@ def load_samples(path: Path) -> HandSamples:
                 raise ValueError(f"{path}: the array {name!r} is missing")
             continue
         _check(path, name, arrays[name], (len(names), *shape), kind)
-    return _samples(tuple(names.tolist()), arrays)
+    return samples_of(tuple(names.tolist()), arrays)
 
 
 def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
@@ -139,7 +139,8 @@ def _check(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...], k
         raise ValueError(f"{path}: {name} of image {image} are not finite")
 
 
-def _samples(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSamples:
+def samples_of(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSamples:
+    """Samples of a file's arrays, by their names; what it may lack gets its default."""
     count = len(names)
     valid = arrays["joints_valid"]
     sequences = arrays.get("sequence", np.array(names))

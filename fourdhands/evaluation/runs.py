@@ -33,7 +33,7 @@ from fourdhands.evaluation.benchmark import (
 )
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
-from fourdhands.evaluation.predictions_file import load_samples, match, save_samples
+from fourdhands.evaluation.predictions_file import match, save_samples
 from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.provenance import (
     Provenance,
@@ -44,6 +44,13 @@ from fourdhands.evaluation.provenance import (
 )
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
+from fourdhands.evaluation.samples import HandSamples
+from fourdhands.evaluation.submissions.door import (
+    Target,
+    is_hidden,
+    load_predictions,
+    write_submission,
+)
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.hands.assets import load_assets
@@ -106,26 +113,31 @@ class EvaluationConfig:
 def evaluate_command(
     config: EvaluationConfig,
     *,
-    data: tuple[Path, ...],
     out: Path,
+    data: tuple[Path, ...] = (),
     checkpoint: Path | None = None,
     predictions: Path | None = None,
     protocol: str | None = None,
     mano: Path | None = None,
+    submission: Path | None = None,
+    submission_list: Path | None = None,
 ) -> None:
     """Evaluate a checkpoint on labelled clips, or score a method by the rules of a benchmark.
 
     Args:
         config: How.
-        data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
-            like those of predictions that hold the truth.
         out: Folder for metrics.json and pictures; with a protocol for benchmark.json and
             predictions.npz.
+        data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
+            like those of predictions that hold the truth. Predictions whose truth is hidden need
+            none to become a submission.
         checkpoint: File that training has written.
         predictions: File of anybody's hands (docs/predictions.md), in place of a checkpoint.
         protocol: Name of the benchmark whose rules count; without one, our own metrics.
         mano: Folder that `fourdhands hands import` wrote: gives meshes where the truth has MANO
             parameters alone. A checkpoint brings its own; the open hand if not given.
+        submission: File to write for the benchmark's server (docs/submissions.md).
+        submission_list: The server's list of images, for a submission that is written or read.
 
     Raises:
         ValueError: The configuration, the checkpoint or the data cannot be used.
@@ -142,9 +154,15 @@ def evaluate_command(
             checkpoint=checkpoint,
             predictions=predictions,
             mano=mano,
+            target=None if submission is None else Target(protocol, submission, submission_list),
+            submission_list=submission_list,
         )
+    elif submission is not None:
+        raise ValueError("a submission is to a benchmark: give --protocol NAME")
     elif checkpoint is None:
         raise ValueError("predictions are scored by a benchmark's rules: give --protocol NAME")
+    elif not data:
+        raise ValueError("give --data, the labelled clips to evaluate on")
     else:
         evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out)
 
@@ -158,8 +176,12 @@ def evaluate_benchmark(
     checkpoint: Path | None,
     predictions: Path | None,
     mano: Path | None,
+    target: Target | None = None,
+    submission_list: Path | None = None,
 ) -> None:
     """Score a method by the rules of a benchmark (see `evaluate_command`)."""
+    if not data and (checkpoint is not None or target is None):
+        raise ValueError("give --data: images for a checkpoint, or the truth of predictions")
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
     files = [path for path in data if path.suffix == ".npz"]
@@ -179,9 +201,24 @@ def evaluate_benchmark(
         root = config.data_root or DataConfig().root
         sets = tuple(find_shards(path, root) for path in data if path not in files)
         hand_model = HandModel(load_assets(mano))
-        found = load_samples(predictions)
         hashes = {str(predictions): hash_of_file(predictions)}
-    true = truth_of([*files, *sets], hand_model)
+    true = truth_of([*files, *sets], hand_model) if data else None
+    if predictions is not None:
+        found = load_predictions(
+            predictions,
+            protocol.name,
+            () if true is None else true.names,
+            hand_model.assets,
+            submission_list,
+            any_count=config.any_count,
+        )
+    if true is None or is_hidden(true):
+        if target is None:
+            raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
+        if true is not None:
+            match(found, true, str(checkpoint or predictions))
+        _write(found, out, checkpoint, target, hand_model, config)
+        return
     pair = match(found, true, str(checkpoint or predictions))
     figures = score(protocol, pair, any_count=config.any_count)
     hashes |= {str(path): hash_of_file(path) for path in files}
@@ -190,9 +227,25 @@ def evaluate_benchmark(
     report = BenchmarkReport(protocol, figures, len(pair), method, hashes)
     print(report.table())
     out.mkdir(parents=True, exist_ok=True)
+    report.save_json(out / "benchmark.json")
+    _write(found, out, checkpoint, target, hand_model, config)
+
+
+def _write(
+    found: HandSamples,
+    out: Path,
+    checkpoint: Path | None,
+    target: Target | None,
+    hand_model: HandModel,
+    config: EvaluationConfig,
+) -> None:
+    """Write a checkpoint's hands, and the submission if there is to be one."""
+    out.mkdir(parents=True, exist_ok=True)
     if checkpoint is not None:
         save_samples(found, out / "predictions.npz")
-    report.save_json(out / "benchmark.json")
+    if target is not None:
+        lines = write_submission(target, found, hand_model.assets, any_count=config.any_count)
+        print("\n".join(("", *lines)))
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
 
 
