@@ -114,7 +114,7 @@ def evaluate_command(
     config: EvaluationConfig,
     *,
     out: Path,
-    data: tuple[Path, ...] = (),
+    data: tuple[Path, ...] | None = None,
     checkpoint: Path | None = None,
     predictions: Path | None = None,
     protocol: str | None = None,
@@ -149,7 +149,7 @@ def evaluate_command(
         evaluate_benchmark(
             config,
             find_protocol(protocol),
-            data=data,
+            data=data or (),
             out=out,
             checkpoint=checkpoint,
             predictions=predictions,
@@ -203,6 +203,8 @@ def evaluate_benchmark(
         hand_model = HandModel(load_assets(mano))
         hashes = {str(predictions): hash_of_file(predictions)}
     true = truth_of([*files, *sets], hand_model) if data else None
+    if true is not None and not meshes:  # nobody has to have predicted what nobody compares
+        true = true.without_meshes()
     if predictions is not None:
         found = load_predictions(
             predictions,
