@@ -194,7 +194,6 @@ def evaluate_benchmark(
         data_config = _data_config(config, run, data, checkpoint)
         loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
         sets, hand_model = loader.check("test"), predictor.hand_model
-        found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
         hashes = {str(checkpoint): hash_of_file(checkpoint)}
     else:
         assert predictions is not None
@@ -205,7 +204,12 @@ def evaluate_benchmark(
     true = truth_of([*files, *sets], hand_model) if data else None
     if true is not None and not meshes:  # nobody has to have predicted what nobody compares
         true = true.without_meshes()
-    if predictions is not None:
+    hidden = true is None or is_hidden(true)
+    if hidden and target is None:
+        raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
+    if predictions is None:
+        found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
+    else:
         found = load_predictions(
             predictions,
             protocol.name,
@@ -214,14 +218,10 @@ def evaluate_benchmark(
             submission_list,
             any_count=config.any_count,
         )
-    if true is None or is_hidden(true):
-        if target is None:
-            raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
-        if true is not None:
-            match(found, true, str(checkpoint or predictions))
+    pair = None if true is None else match(found, true, str(checkpoint or predictions))
+    if pair is None or hidden:
         _write(found, out, checkpoint, target, hand_model, config)
         return
-    pair = match(found, true, str(checkpoint or predictions))
     figures = score(protocol, pair, any_count=config.any_count)
     hashes |= {str(path): hash_of_file(path) for path in files}
     hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}

@@ -33,13 +33,19 @@ class Target:
             raise ValueError(f"submission: name {self.path} *{kind.suffix}, as its server wants")
         if self.path.is_dir():
             raise ValueError(f"submission: {self.path} is a folder; name a file")
+        if kind.needs_list and self.images is None:
+            raise ValueError(
+                f"{kind.title}: the order of its images is not known; --submission_list has to be "
+                f"{kind.list_is}"
+            )
         if self.images is not None and not self.images.exists():
             raise FileNotFoundError(f"submission_list: {self.images} does not exist")
 
 
 def is_hidden(true: HandSamples) -> bool:
     """Whether a truth has no more than wrists, as that of evaluation splits whose server scores."""
-    return not ((true.joints_valid.sum(-1) > 1).any() or true.vertices_valid.any())
+    masks = (true.joints_valid, true.joints_2d_valid)
+    return not (true.vertices_valid.any() or any((mask.sum(-1) > 1).any() for mask in masks))
 
 
 def write_submission(

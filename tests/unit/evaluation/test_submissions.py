@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from fourdhands.cli.main import main
-from fourdhands.data.convert.conventions import Mano, MeshParameters
+from fourdhands.data.convert.conventions import Floats, Mano, MeshParameters
 from fourdhands.evaluation.samples import HandSamples
 from fourdhands.evaluation.submissions import Context, find_submission
 from fourdhands.evaluation.submissions.door import check_submission, load_predictions
@@ -401,65 +401,65 @@ def test_h2o_has_the_left_hand_first(tmp_path: Path) -> None:
 
 # ---- the checker ---------------------------------------------------------------------------------
 
-Points = tuple[np.ndarray, np.ndarray]
+Points = tuple[Floats, Floats]
 
 
-def good(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def good(joints: Floats, vertices: Floats) -> Points:
     return joints, vertices
 
 
-def in_millimetres(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def in_millimetres(joints: Floats, vertices: Floats) -> Points:
     return joints * 1000, vertices * 1000
 
 
-def in_opencv(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def in_opencv(joints: Floats, vertices: Floats) -> Points:
     return joints * (1, -1, -1), vertices * (1, -1, -1)
 
 
-def relative(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def relative(joints: Floats, vertices: Floats) -> Points:
     return joints - joints[:, :1], vertices - joints[:, :1]
 
 
-def joints_alone_relative(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def joints_alone_relative(joints: Floats, vertices: Floats) -> Points:
     return joints, vertices - joints[:, :1]
 
 
-def mirrored(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def mirrored(joints: Floats, vertices: Floats) -> Points:
     return joints * (-1, 1, 1), vertices * (-1, 1, 1)
 
 
-def in_common_order(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def in_common_order(joints: Floats, vertices: Floats) -> Points:
     return joints[:, np.argsort(HO3D_FROM_COMMON)], vertices
 
 
-def with_nan(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def with_nan(joints: Floats, vertices: Floats) -> Points:
     joints[2, 3, 1] = np.nan
     return joints, vertices
 
 
-def all_zero(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def all_zero(joints: Floats, vertices: Floats) -> Points:
     return joints * 0, vertices * 0
 
 
-def one_behind(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def one_behind(joints: Floats, vertices: Floats) -> Points:
     joints[3] *= (1, 1, -1)
     vertices[3] *= (1, 1, -1)
     return joints, vertices
 
 
-def too_few_joints(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def too_few_joints(joints: Floats, vertices: Floats) -> Points:
     return joints[:, :20], vertices
 
 
-def too_few_images(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def too_few_images(joints: Floats, vertices: Floats) -> Points:
     return joints[:-1], vertices[:-1]
 
 
-def too_many_images(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def too_many_images(joints: Floats, vertices: Floats) -> Points:
     return np.concatenate((joints, joints)), vertices
 
 
-def fewer_meshes(joints: np.ndarray, vertices: np.ndarray) -> Points:
+def fewer_meshes(joints: Floats, vertices: Floats) -> Points:
     return joints, vertices[:-1]
 
 
@@ -485,7 +485,7 @@ def fewer_meshes(joints: np.ndarray, vertices: np.ndarray) -> Points:
 def test_the_checker_tells(
     ho3d: tuple[HandSamples, Path],
     tmp_path: Path,
-    spoil: Callable[[np.ndarray, np.ndarray], Points],
+    spoil: Callable[[Floats, Floats], Points],
     said: str | None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
