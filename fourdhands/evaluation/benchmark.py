@@ -1,79 +1,19 @@
-"""A benchmark's figures for a file of predictions or a checkpoint, by the rules of its protocol."""
+"""A method's figures by the rules of a benchmark's protocol."""
 
-import hashlib
-import json
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from fourdhands import __version__
-from fourdhands.data.manifest import ShardSet
-from fourdhands.data.schema import Clip
-from fourdhands.data.stream import read_lane
-from fourdhands.evaluation.predictions_file import load_samples
-from fourdhands.evaluation.protocols import PROTOCOLS, Protocol, ProtocolMetrics
-from fourdhands.evaluation.samples import HandSamples, Pair
-from fourdhands.export.predictor import Predictor
-from fourdhands.files import replacing
-from fourdhands.geometry.camera import project
-from fourdhands.hands.mano import HandModel
-from fourdhands.structures import ClipBatch, ClipMeta, HandState
+from fourdhands.evaluation.alignments import Alignment, Compared, Points
+from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Protocol
+from fourdhands.evaluation.samples import Pair
+from fourdhands.skeleton import NUM_SIDES, Side
 
 CHUNK: Final = 256
 """Images that are compared at once."""
 NEIGHBOURS: Final = 2
 """Frames before a chunk that accelerations need."""
-
-
-@dataclass(frozen=True)
-class BenchmarkReport:
-    """The figures of one method.
-
-    Attributes:
-        protocol: their rules.
-        figures: by key; NaN where nothing could be counted.
-        images: that were compared.
-        method: what made the predictions.
-        hashes: sha256 of what decides the figures, by name.
-    """
-
-    protocol: Protocol
-    figures: dict[str, float]
-    images: int
-    method: str
-    hashes: dict[str, str]
-
-    def table(self) -> str:
-        """The figures in lines of text."""
-        names = [column.name for column in self.protocol.columns]
-        width = max(map(len, names))
-        lines = [
-            f"{name:<{width}}  {_number(self.figures[column.key])}"
-            for name, column in zip(names, self.protocol.columns, strict=True)
-        ]
-        title = f"{self.method}: {self.protocol.title}, {self.images:,} images"
-        note = [self.protocol.note] if self.protocol.note else []
-        return "\n".join((title, *note, "", *lines))
-
-    def save_json(self, path: Path) -> None:
-        """Write everything, at once; figures that are not there are null."""
-        plain = {
-            "format_version": 1,
-            "version": __version__,
-            "protocol": self.protocol.name,
-            "method": self.method,
-            "images": self.images,
-            "hashes": self.hashes,
-            "figures": {k: None if math.isnan(v) else v for k, v in self.figures.items()},
-        }
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
 
 
 def find_protocol(name: str) -> Protocol:
@@ -105,148 +45,74 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
             f"{protocol.title} has {protocol.images} images, here are {len(pair)}: figures of "
             "others cannot be compared with it; say --any_count true to see them nevertheless"
         )
-    order = pair.true.in_order()
-    ordered = Pair(pair.predicted.take(order), pair.true.take(order))
+    ordered = pair.take(pair.true.in_order())
     metrics = ProtocolMetrics(protocol)
     pieces = ordered.chunks(CHUNK, NEIGHBOURS)
     for piece, repeated in tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False):
         metrics.update(piece, repeated)
+    if any(column.trajectory for column in protocol.columns):
+        for sequences in ordered.trajectories(CHUNK):
+            metrics.update_trajectories(sequences)
     return metrics.compute()
 
 
-def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandSamples:
-    """The labels of files (npz) or of converted sets.
+class ProtocolMetrics:
+    """All columns of a protocol over any number of batches."""
 
-    Args:
-        sources: where the truth is.
-        hand_model: gives meshes where a set brings none, but MANO parameters.
-    """
-    parts = []
-    for source in sources:
-        if isinstance(source, Path):
-            parts.append(load_samples(source))
-        else:
-            clips = (stored.clip for stored in read_lane(source.shards, 0, 1))
-            parts += [
-                _of_clip(clip, hand_model) for clip in tqdm(clips, desc="labels", leave=False)
-            ]
-    return joined(parts)
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.statistics: dict[str, Any] = {c.key: c.statistic() for c in protocol.columns}
 
+    def update(self, pair: Pair, repeated: int = 0) -> None:
+        """Add a batch to all columns but those of trajectories.
 
-@torch.inference_mode()
-def predictions_of(
-    predictor: Predictor, batches: Iterable[ClipBatch], *, meshes: bool
-) -> HandSamples:
-    """What a network says of all frames of the data; of hands without a box, too.
+        Args:
+            pair: in double precision; in the order of time where a column is temporal.
+            repeated: of its first images were in the last batch, too; only temporal columns want
+                them (two, for accelerations).
+        """
+        aligned: dict[tuple[Alignment, Points], Compared] = {}
+        fresh = pair.take(torch.arange(repeated, len(pair)))
+        meshes = pair.true.vertices.shape[2] > 0
+        for column in self.protocol.columns:
+            if column.trajectory:
+                continue
+            if column.points == "vertices" and not meshes and not column.alone:
+                continue
+            what = column.alignment, column.points
+            if what not in aligned:
+                aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
+            compared = _chosen(aligned[what], fresh, column.chosen)
+            self.statistics[column.key].update(compared)
 
-    Args:
-        predictor: of the hands.
-        batches: each frame once.
-        meshes: whether anybody will look at the vertices.
-    """
-    parts = []
-    for batch in tqdm(batches, desc="predict", unit=" batches"):
-        hands = predictor(batch).hands
-        geometry = predictor.hand_model(hands)
-        there = batch.frame_valid
-        intrinsics = batch.camera.intrinsics.to(geometry.joints)[:, :, None]
-        frames = [
-            (meta, number)
-            for meta, numbers, valid in zip(
-                batch.meta, (one.frame_ids for one in batch.meta), there.tolist(), strict=True
-            )
-            for number, is_frame in zip(numbers, valid, strict=True)
-            if is_frame
-        ]
-        joints, vertices = geometry.joints.cpu()[there], geometry.vertices.cpu()[there]
-        always = torch.ones(joints.shape[:-1], dtype=torch.bool)
-        parts.append(
-            HandSamples(
-                joints=joints,
-                joints_valid=always,
-                vertices=vertices if meshes else vertices[:, :, :0],
-                vertices_valid=always[..., 0] & meshes,
-                joints_2d=project(geometry.joints, intrinsics).cpu()[there],
-                joints_2d_valid=always,
-                handedness=batch.hand_present[there].float(),
-                sequence=torch.tensor([_number_of(meta) for meta, _ in frames]),
-                frame=torch.tensor([number for _, number in frames]),
-                fps=torch.tensor([meta.fps for meta, _ in frames]),
-                cam_from_world=torch.eye(4).expand(len(frames), 4, 4),
-                area=torch.zeros(len(frames)),
-                hands=hands.to("cpu")[there],
-                names=tuple(name_of(meta, number) for meta, number in frames),
-            )
-        )
-    return joined(parts)
+    def update_trajectories(self, pair: Pair) -> None:
+        """Add whole sequences to the columns of trajectories.
+
+        Args:
+            pair: in double precision and in order; meshes are not looked at.
+        """
+        for column in self.protocol.columns:
+            if column.trajectory:
+                compared = column.alignment(pair, column.points)
+                self.statistics[column.key].update(_chosen(compared, pair, column.chosen))
+
+    def compute(self) -> dict[str, float]:
+        """Every figure by key, in its unit; NaN where nothing could be counted."""
+        figures = {}
+        for column in self.protocol.columns:
+            value = self.statistics[column.key].compute()
+            number = float(value if column.part is None else value[column.part])
+            figures[column.key] = number * column.factor
+        return figures
 
 
-def joined(parts: Sequence[HandSamples]) -> HandSamples:
-    """Several as one; sequences keep apart only if their numbers differ.
-
-    Raises:
-        ValueError: there is nothing, or an image comes twice.
-    """
-    if not parts:
-        raise ValueError("the benchmark is empty: there is no image to score")
-    largest = max(part.vertices.shape[2] for part in parts)
-    if any(part.vertices.shape[2] != largest for part in parts):
-        raise ValueError("some of the truth has meshes and some has none; score them apart")
-    names = tuple(name for part in parts for name in part.names)
-    if len(set(names)) != len(names):
-        raise ValueError("an image comes twice; give each of the data once")
-    whole = HandSamples.cat(parts)
-    return HandSamples(**(vars(whole) | {"names": names}))
-
-
-def name_of(meta: ClipMeta, frame_id: int) -> str:
-    """Of an image in files of predictions."""
-    return f"{meta.sequence}/{meta.camera}/{frame_id}"
-
-
-def _of_clip(clip: Clip, hand_model: HandModel) -> HandSamples:
-    state = HandState(
-        *(torch.tensor(getattr(clip, n)) for n in ("global_orient", "hand_pose", "betas", "transl"))
-    )
-    posed = clip.hands_valid & clip.betas_valid & clip.roots_valid
-    own = clip.vertices_valid
-    identity = torch.eye(3)
-    there = torch.tensor(posed)
-    state = HandState(
-        torch.where(there[..., None, None], state.global_orient, identity),
-        torch.where(there[..., None, None, None], state.hand_pose, identity),
-        state.betas,
-        state.transl,
-    )
-    with torch.no_grad():
-        vertices = hand_model(state).vertices.numpy()
-    if clip.vertices is not None:
-        vertices = np.where(own[..., None, None], clip.vertices, vertices)
-    valid = posed | own
-    count = clip.num_frames
-    shown = (clip.bbox[..., 2] > 0) | clip.joints_valid.any(-1)
-    return HandSamples(
-        joints=torch.tensor(clip.joints),
-        joints_valid=torch.tensor(clip.joints_valid),
-        vertices=torch.from_numpy(np.where(valid[..., None, None], vertices, 0.0)),
-        vertices_valid=torch.from_numpy(valid),
-        handedness=torch.from_numpy(shown.astype(np.float32)),
-        sequence=torch.full((count,), _number_of(clip.meta), dtype=torch.int64),
-        frame=torch.tensor(clip.frame_ids),
-        fps=torch.full((count,), clip.fps),
-        joints_2d=torch.tensor(clip.joints_2d),
-        joints_2d_valid=torch.tensor(clip.joints_2d_valid),
-        cam_from_world=torch.tensor(clip.cam_from_world),
-        area=torch.zeros(count),
-        names=tuple(name_of(clip.meta, number) for number in clip.frame_ids),
-    )
-
-
-def _number_of(meta: ClipMeta) -> int:
-    """The same for all clips of a recording."""
-    digest = hashlib.blake2b(f"{meta.sequence}\0{meta.camera}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
-
-
-def _number(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.6f}"
+def _chosen(compared: Compared, pair: Pair, chosen: Chosen) -> Compared:
+    """Leave out the images or hands that do not count."""
+    if chosen == "all":
+        return compared
+    if chosen in ("single", "interacting"):
+        keep = (pair.interacting == (chosen == "interacting"))[:, None, None]
+    else:
+        side = Side.RIGHT if chosen == "right" else Side.LEFT
+        keep = (torch.arange(NUM_SIDES) == side)[None, :, None]
+    return Compared(compared.predicted, compared.true, compared.valid & keep)

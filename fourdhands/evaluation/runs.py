@@ -24,13 +24,8 @@ from fourdhands.evaluation.baselines import (
     estimate_mean_hand,
     neutral_hand,
 )
-from fourdhands.evaluation.benchmark import (
-    BenchmarkReport,
-    find_protocol,
-    predictions_of,
-    score,
-    truth_of,
-)
+from fourdhands.evaluation.benchmark import find_protocol, score
+from fourdhands.evaluation.benchmark_report import BenchmarkReport
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
 from fourdhands.evaluation.predictions_file import match, save_samples
@@ -45,6 +40,7 @@ from fourdhands.evaluation.provenance import (
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
 from fourdhands.evaluation.samples import HandSamples
+from fourdhands.evaluation.sources import predictions_of, truth_of
 from fourdhands.evaluation.submissions.door import (
     Target,
     is_hidden,
@@ -222,6 +218,7 @@ def evaluate_benchmark(
     if pair is None or hidden:
         _write(found, out, checkpoint, target, hand_model, config)
         return
+    pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
     figures = score(protocol, pair, any_count=config.any_count)
     hashes |= {str(path): hash_of_file(path) for path in files}
     hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
-from fourdhands.evaluation.benchmark import score
-from fourdhands.evaluation.protocols import PROTOCOLS, Protocol, ProtocolMetrics
+from fourdhands.evaluation.benchmark import ProtocolMetrics, score
+from fourdhands.evaluation.protocols import PROTOCOLS, Protocol
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.geometry.alignment import procrustes_align
 from tests.helpers.clips import random_rotations
@@ -22,6 +22,8 @@ def figures(name: str, pair: Pair, chunk: int = 5) -> dict[str, float]:
     metrics = ProtocolMetrics(PROTOCOLS[name])
     for piece, repeated in pair.chunks(chunk, 2):
         metrics.update(piece, repeated)
+    for sequences in pair.trajectories(chunk):
+        metrics.update_trajectories(sequences)
     return metrics.compute()
 
 

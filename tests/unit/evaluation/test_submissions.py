@@ -104,7 +104,9 @@ def test_ho3d_has_evaluation_txts_order_and_opengl(
     for k in range(len(LINES)):
         for j, common in enumerate(HO3D_FROM_COMMON):
             x, y, z = samples.joints[k, 0, common].tolist()
-            assert np.float32(joints[k][j]).tolist() == np.float32([x, -y, -z]).tolist()
+            assert np.array_equal(
+                np.array(joints[k][j], np.float32), np.array((x, -y, -z), np.float32)
+            )
             if precision == torch.float64:
                 assert joints[k][j] == [x, -y, -z]
         x, y, z = samples.vertices[k, 0, 744].double().tolist()
@@ -490,8 +492,8 @@ def test_the_checker_tells(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     samples, images = ho3d
-    joints = samples.joints[:, 0].double().numpy()[:, HO3D_FROM_COMMON] * (1, -1, -1)
-    vertices = samples.vertices[:, 0].double().numpy() * (1, -1, -1)
+    joints = samples.joints[:, 0].double().numpy()[:, HO3D_FROM_COMMON] * (1.0, -1.0, -1.0)
+    vertices = samples.vertices[:, 0].double().numpy() * (1.0, -1.0, -1.0)
     path = tmp_path / "pred.zip"
     content = [points.tolist() for points in spoil(joints, vertices)]
     zipped(path, {"pred.json": json.dumps(content).encode()})
