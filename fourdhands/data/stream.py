@@ -235,6 +235,8 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
     and workers may get unequal numbers of batches. `ClipMeta.key`, its frame ids and the times tell
     how to put sequences together again. A broken sample ends the pass, or figures would be of other
     data than they say.
+
+    With a target, every frame gets a window of its own instead (see `target_windows`).
     """
 
     def __init__(
@@ -247,10 +249,12 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
         batch_size: int,
         negative_share: float = 0.0,
         mirrored_copies: bool = False,
+        target: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
         """Describe the stream; see `TrainStream`."""
+        self.target = target
         self.sets, self.collate = tuple(sets), collate
         self.gap, self.gap_fps = gap, gap_fps
         self.negative_share, self.mirrored_copies = negative_share, mirrored_copies
@@ -268,11 +272,7 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
             for stored in read_lane(
                 one.shards, self.rank * workers + slot, self.world_size * workers
             )
-            for window in evaluation_windows(
-                stored,
-                self.collate.num_frames,
-                frames_apart(stored, self.gap, self.gap_fps),
-            )
+            for window in self._windows(stored)
         )
         while batch := list(itertools.islice(windows, self.batch_size)):
             yield self.collate(
@@ -280,6 +280,12 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
                 negatives=self._negatives(batch) if self.negative_share else None,
                 copied=torch.ones(len(batch), dtype=torch.bool) if self.mirrored_copies else None,
             )
+
+    def _windows(self, stored: StoredClip) -> Iterator[Window]:
+        gap = frames_apart(stored, self.gap, self.gap_fps)
+        if self.target is None:
+            return evaluation_windows(stored, self.collate.num_frames, gap)
+        return target_windows(stored, self.collate.num_frames, gap, self.target)
 
     def _negatives(self, windows: Sequence[Window]) -> NegativeDraw:
         """The same for a window wherever and with whichever others it is served."""
@@ -328,6 +334,19 @@ def evaluation_windows(stored: StoredClip, num_frames: int, gap: int) -> Iterato
         frames = range(phase, stored.num_frames, gap)
         for first in range(0, len(frames), num_frames):
             yield Window(stored, tuple(frames[first : first + num_frames]))
+
+
+def target_windows(stored: StoredClip, num_frames: int, gap: int, target: int) -> Iterator[Window]:
+    """A window for every frame, which stands in its slot `target`.
+
+    Neighbours beyond the clip are the last ones within it, so that all frames are valid.
+    """
+    steps = [gap * (slot - target) for slot in range(num_frames)]
+    for frame in range(stored.num_frames):
+        earliest = frame % gap
+        latest = frame + (stored.num_frames - 1 - frame) // gap * gap
+        frames = tuple(min(max(frame + step, earliest), latest) for step in steps)
+        yield Window(stored.only(frames), frames)
 
 
 def raise_error(error: Exception) -> Never:
