@@ -70,11 +70,6 @@ class Column:
     part: int | None = None
     temporal: bool = False
 
-    @property
-    def unit(self) -> str:
-        """Of the figure; shares lie within 0 and 1."""
-        return self.name.rpartition("(")[2][:-1] if self.name.endswith(")") else "share"
-
 
 @dataclass(frozen=True)
 class Protocol:
