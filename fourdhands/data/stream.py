@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fourdhands.data.augment import AugmentConfig, ClipChange
-from fourdhands.data.collate import Collate, StoredClip, Window
+from fourdhands.data.collate import Collate, JoinedClip, StoredClip, Window, follows
 from fourdhands.data.manifest import ShardSet
 from fourdhands.data.negatives import NegativeDraw
 from fourdhands.data.schema import BadSampleError
@@ -236,7 +236,8 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
     how to put sequences together again. A broken sample ends the pass, or figures would be of other
     data than they say.
 
-    With a target, every frame gets a window of its own instead (see `target_windows`).
+    With a target, every frame gets a window of its own instead (see `target_windows`), which may
+    reach into the neighbouring clips of its shard.
     """
 
     def __init__(
@@ -266,14 +267,8 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
 
     def _batches(self) -> Iterator[ClipBatch]:
         slot, workers = _worker()
-        windows = (
-            window
-            for one in self.sets
-            for stored in read_lane(
-                one.shards, self.rank * workers + slot, self.world_size * workers
-            )
-            for window in self._windows(stored)
-        )
+        lane, lanes = self.rank * workers + slot, self.world_size * workers
+        windows = (window for one in self.sets for window in self._windows(one, lane, lanes))
         while batch := list(itertools.islice(windows, self.batch_size)):
             yield self.collate(
                 batch,
@@ -281,11 +276,17 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
                 copied=torch.ones(len(batch), dtype=torch.bool) if self.mirrored_copies else None,
             )
 
-    def _windows(self, stored: StoredClip) -> Iterator[Window]:
-        gap = frames_apart(stored, self.gap, self.gap_fps)
+    def _windows(self, one: ShardSet, lane: int, lanes: int) -> Iterator[Window]:
+        T = self.collate.num_frames
         if self.target is None:
-            return evaluation_windows(stored, self.collate.num_frames, gap)
-        return target_windows(stored, self.collate.num_frames, gap, self.target)
+            for stored in read_lane(one.shards, lane, lanes):
+                gap = frames_apart(stored, self.gap, self.gap_fps)
+                yield from evaluation_windows(stored, T, gap)
+            return
+        for shard in one.shards[lane::lanes]:  # whole, for neighbours to stay together
+            for joined in with_neighbours(read_lane([shard], 0, 1)):
+                gap = frames_apart(joined, self.gap, self.gap_fps)
+                yield from target_windows(joined, T, gap, self.target)
 
     def _negatives(self, windows: Sequence[Window]) -> NegativeDraw:
         """The same for a window wherever and with whichever others it is served."""
@@ -336,17 +337,26 @@ def evaluation_windows(stored: StoredClip, num_frames: int, gap: int) -> Iterato
             yield Window(stored, tuple(frames[first : first + num_frames]))
 
 
-def target_windows(stored: StoredClip, num_frames: int, gap: int, target: int) -> Iterator[Window]:
-    """A window for every frame, which stands in its slot `target`.
+def target_windows(joined: JoinedClip, num_frames: int, gap: int, target: int) -> Iterator[Window]:
+    """A window for every frame of the middle clip, which stands in its slot `target`.
 
-    Neighbours beyond the clip are the last ones within it, so that all frames are valid.
+    Frames beyond the ends are the last ones within, so that all of a window are valid.
     """
     steps = [gap * (slot - target) for slot in range(num_frames)]
-    for frame in range(stored.num_frames):
+    for frame in joined.own:
         earliest = frame % gap
-        latest = frame + (stored.num_frames - 1 - frame) // gap * gap
-        frames = tuple(min(max(frame + step, earliest), latest) for step in steps)
-        yield Window(stored.only(frames), frames)
+        latest = frame + (joined.num_frames - 1 - frame) // gap * gap
+        yield Window(joined, tuple(min(max(frame + s, earliest), latest) for s in steps))
+
+
+def with_neighbours(clips: Iterator[StoredClip]) -> Iterator[JoinedClip]:
+    """Each clip together with the one before and the one after, if they are of one run."""
+    before, middle = None, next(clips, None)
+    while middle is not None:
+        after = next(clips, None)
+        goes_on = after is not None and follows(middle, after)
+        yield JoinedClip(before, middle, after if goes_on else None)
+        before, middle = middle if goes_on else None, after
 
 
 def raise_error(error: Exception) -> Never:

@@ -78,8 +78,8 @@ class EvaluationConfig:
         any_count: whether a benchmark may be scored on other data than its own, and on other than
             its official number of images.
         target: slot of a window, from 0, in which every frame is predicted, each in a window of its
-            own, as in streams and papers: 'centre' or a number. Neighbours beyond a clip's ends are
-            its last frames. Null for windows that share out the frames.
+            own, as in streams and papers: 'centre' or a number. Where a recording ends its last
+            frames are repeated. Null for windows that share out the frames.
     """
 
     root: str = "wrist"

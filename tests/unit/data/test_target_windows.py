@@ -9,14 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fourdhands.data.collate import StoredClip
+from fourdhands.data.collate import JoinedClip, StoredClip
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
+from fourdhands.data.schema import Clip
 from fourdhands.data.stream import target_windows
 from tests.helpers.clips import random_clip, write_set
 
 
-def stored(length: int) -> StoredClip:
-    return StoredClip({"__key__": "clip", **{f"{k:03d}.jpg": b"" for k in range(length)}})
+def stored(length: int) -> JoinedClip:
+    sample = {"__key__": "clip", **{f"{k:03d}.jpg": b"" for k in range(length)}}
+    return JoinedClip(None, StoredClip(sample), None)
 
 
 @given(
@@ -57,26 +59,46 @@ def test_the_ends_of_a_clip_are_repeated() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_each_frame_of_the_data_is_asked_for_once_and_windows_stay_in_their_clip(
+def test_each_frame_is_asked_for_once_in_windows_that_end_with_its_run(
     tmp_path: Path, workers: int
 ) -> None:
+    """A run of three clips, a hole, another recording, and its end in another shard."""
     rng = np.random.default_rng(0)
-    first, second = (
-        # the second clip begins after a hole in the same recording
-        random_clip(rng, key=f"clip{start}", num_frames=5, first_frame=start)
-        for start in (0, 9)
-    )
-    write_set(tmp_path, [[first], [second]])
-    settings = DataConfig(test=(tmp_path,), num_frames=3, gap=1, batch_size=4, num_workers=workers)
-    loader = ClipDataModule(settings, (64, 48)).eval_dataloader("test", target=1)
-    asked: Counter[int] = Counter()
-    for batch in loader:
+
+    def clip(sequence: str, first: int, count: int) -> Clip:
+        key = f"{sequence}-{first}"
+        return random_clip(rng, key=key, sequence=sequence, first_frame=first, num_frames=count)
+
+    run = [clip("a", 0, 4), clip("a", 4, 4), clip("a", 8, 2)]
+    write_set(tmp_path, [[*run, clip("a", 11, 3), clip("b", 14, 3)], [clip("b", 17, 3)]])
+    runs = [("a", range(10)), ("a", range(11, 14)), ("b", range(14, 17)), ("b", range(17, 20))]
+    settings = DataConfig(test=(tmp_path,), num_frames=5, gap=2, batch_size=4, num_workers=workers)
+    module = ClipDataModule(settings, (64, 48))
+    crops = {
+        (meta.sequence, number): crop
+        for batch in module.test_dataloader()
+        for meta, row in zip(batch.meta, batch.crops, strict=True)
+        for number, crop in zip(meta.frame_ids, row, strict=True)
+    }
+
+    def expected(sequence: str, number: int) -> list[int]:
+        (its,) = (frames for name, frames in runs if name == sequence and number in frames)
+        alike = [frame for frame in its if (frame - number) % 2 == 0]
+        return [min(max(number + 2 * k, alike[0]), alike[-1]) for k in (-2, -1, 0, 1, 2)]
+
+    asked: Counter[tuple[str, int]] = Counter()
+    for batch in module.eval_dataloader("test", target=2):
         assert batch.frame_valid.all()
-        alone = batch.at_slot(1)
-        assert alone.crops.shape[1] == 1 and torch.equal(alone.crops[:, 0], batch.crops[:, 1])
-        for meta, one in zip(batch.meta, alone.meta, strict=True):
-            assert one.frame_ids == meta.frame_ids[1:2]
-            begins = {"clip0": 0, "clip9": 9}[meta.key]
-            assert all(begins <= frame < begins + 5 for frame in meta.frame_ids)
-            asked.update(one.frame_ids)
-    assert asked == Counter([*range(5), *range(9, 14)])
+        alone = batch.at_slot(2)
+        assert alone.crops.shape[1] == 1 and torch.equal(alone.crops[:, 0], batch.crops[:, 2])
+        for k, meta in enumerate(batch.meta):
+            (number,) = alone.meta[k].frame_ids
+            asked[meta.sequence, number] += 1
+            begins = int(meta.key.split("-")[1])  # it bears its own clip's name
+            assert begins <= number < begins + 4
+            assert list(meta.frame_ids) == expected(meta.sequence, number)
+            seconds = (np.array(meta.frame_ids) - number) / meta.fps
+            np.testing.assert_allclose(batch.times[k] - batch.times[k, 2], seconds, atol=1e-5)
+            for frame, crop in zip(meta.frame_ids, batch.crops[k], strict=True):
+                assert torch.equal(crop, crops[meta.sequence, frame])
+    assert asked == Counter((name, frame) for name, frames in runs for frame in frames)
