@@ -177,7 +177,8 @@ def evaluate_benchmark(
             require_split(protocol, sets)
         slot = _slot(config, data_config.num_frames)
         batches = loader.eval_dataloader("test", target=slot)
-        found = predictions_of(predictor, batches, meshes=meshes, target=slot)
+        asked = HoldingPredictor(predictor) if config.hold else predictor
+        found = predictions_of(asked, batches, meshes=meshes, target=slot)
         hashes = {str(checkpoint): hash_of_file(checkpoint)}
     else:
         assert predictions is not None

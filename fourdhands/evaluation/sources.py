@@ -14,7 +14,7 @@ from fourdhands.data.stream import read_lane
 from fourdhands.evaluation.predictions_file import load_samples
 from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.samples import HandSamples
-from fourdhands.export.predictor import Predictor
+from fourdhands.export.predictor import HoldingPredictor, Predictor
 from fourdhands.geometry.camera import project
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import ClipBatch, ClipMeta, HandState
@@ -59,7 +59,7 @@ def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandS
 
 @torch.inference_mode()
 def predictions_of(
-    predictor: Predictor,
+    predictor: Predictor | HoldingPredictor,
     batches: Iterable[ClipBatch],
     *,
     meshes: bool,

@@ -97,6 +97,7 @@ def test_slots_and_splits_that_do_not_fit(
     test, train = ("--data", place / "test.json"), ("--data", place / "train.json")
     for words, said in (
         ((*test, "--protocol", "scenes", "--target", 3), "slots are 0 to 2"),
+        ((*test, "--protocol", "scenes", "--hold", "true"), "hands cannot be held"),
         ((*train, "--protocol", "scenes"), "is counted on synthetic test"),
         ((*test, "--protocol", "h2o"), "is synthetic-test-0 test, H2O is counted on h2o test"),
     ):
