@@ -69,6 +69,9 @@ COMMANDS = Command(
                 )
             },
         ),
+        "protocols": Command(
+            "The benchmarks that eval.py can go by.", "fourdhands.cli.protocols:list_protocols"
+        ),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
         ),

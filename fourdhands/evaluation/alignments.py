@@ -5,7 +5,7 @@ labelled may come out as anything; masks decide what counts.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import torch
@@ -15,7 +15,7 @@ from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.geometry.alignment import procrustes_align
 from fourdhands.skeleton import WRIST, Side
 
-Points = Literal["joints", "vertices"]
+Points = Literal["joints", "vertices", "joints_2d"]
 MIDDLE: Final = 9
 """First joint of the middle finger: IntagHand's root, and the end of the bone that sets scales."""
 
@@ -111,18 +111,43 @@ def back_projected(pair: Pair, points: Points) -> Compared:
     return Compared(moved - moved_wrist, found.true - true_wrist, valid)
 
 
+def from_meshes(alignment: Alignment) -> Alignment:
+    """The same with joints regressed from the meshes, of hands that have one.
+
+    Where nobody has regressed any, joints stay those that truth and prediction bring.
+    """
+
+    def regressed(samples: HandSamples) -> HandSamples:
+        if samples.mesh_joints is None:
+            return samples
+        valid = samples.vertices_valid[..., None].expand(samples.joints_valid.shape)
+        return replace(samples, joints=samples.mesh_joints, joints_valid=valid)
+
+    def aligned(pair: Pair, points: Points) -> Compared:
+        with_joints = replace(pair, predicted=regressed(pair.predicted), true=regressed(pair.true))
+        return alignment(with_joints, points)
+
+    return aligned
+
+
 def at_depth(points: Tensor, depth: Tensor) -> Tensor:
     """Move points (..., 3) along their line of sight to a depth (..., 1)."""
     return torch.cat((points[..., :2] / points[..., 2:] * depth, depth), -1)
 
 
 def _points(samples: HandSamples, points: Points) -> Tensor:
-    return samples.joints if points == "joints" else samples.vertices
+    return {
+        "joints": samples.joints,
+        "vertices": samples.vertices,
+        "joints_2d": samples.joints_2d,
+    }[points]
 
 
 def _valid(pair: Pair, points: Points) -> Tensor:
     if points == "joints":
         return pair.true.joints_valid
+    if points == "joints_2d":
+        return pair.true.joints_2d_valid
     return pair.true.vertices_valid[..., None].expand(pair.true.vertices.shape[:-1])
 
 
@@ -148,6 +173,32 @@ def between_wrists(pair: Pair, points: Points = "joints") -> Compared:
 
     valid = pair.true.joints_valid[..., WRIST].all(-1)[:, None, None]
     return Compared(offset(pair.predicted), offset(pair.true), valid)
+
+
+def between_shown_wrists(pair: Pair, points: Points = "joints") -> Compared:
+    """InterWild's on HIC: of all images that show both hands.
+
+    The wrist of a hand that is not labelled counts as the origin, as a mesh of zeros gives it.
+    """
+    valid = pair.true.joints_valid[..., None]
+    true = replace(
+        pair.true,
+        joints=torch.where(valid, pair.true.joints, 0.0),
+        joints_valid=pair.interacting[:, None, None].expand(pair.true.joints_valid.shape),
+    )
+    return between_wrists(Pair(pair.predicted, true), points)
+
+
+def both_from_right_wrist(pair: Pair, points: Points) -> Compared:
+    """Both hands relative to the right one's wrist, where both are labelled (InterWild's RRVE)."""
+    found = absolute(pair, points)
+    right = slice(Side.RIGHT, Side.RIGHT + 1)
+    valid = found.valid & found.valid.any(-1).all(-1)[:, None, None]
+    return Compared(
+        found.predicted - _joint(pair.predicted, WRIST)[:, right],
+        found.true - _joint(pair.true, WRIST)[:, right],
+        valid & pair.true.joints_valid[:, right, WRIST, None],
+    )
 
 
 def between_back_projected_wrists(pair: Pair, points: Points = "joints") -> Compared:
@@ -193,7 +244,54 @@ def accelerations(
     return Compared(predicted, true, valid)
 
 
-def in_image(pair: Pair, points: Points = "joints") -> Compared:
-    """Joints in pixels of the full image, where the prediction has any: (N, S, J, 2)."""
-    valid = pair.true.joints_2d_valid & pair.predicted.joints_2d_valid
-    return Compared(pair.predicted.joints_2d, pair.true.joints_2d, valid)
+# ---- the image -----------------------------------------------------------------------------------
+
+
+def in_image(pair: Pair, points: Points = "joints_2d") -> Compared:
+    """Joints in pixels, as predicted.
+
+    Raises:
+        ValueError: some are labelled and not predicted.
+    """
+    missing = pair.true.joints_2d_valid & ~pair.predicted.joints_2d_valid
+    if missing.any():
+        name = pair.true.names[int(missing.flatten(1).any(1).nonzero()[0])]
+        raise ValueError(f"joints_2d are labelled that have no prediction, as of {name!r}")
+    return absolute(pair, "joints_2d")
+
+
+@dataclass(frozen=True)
+class Detections(Compared):
+    """Hands of persons, to be found in photographs of several persons: (N, S, J, 2) pixels.
+
+    Attributes:
+        image: (N,) int64, the photograph that each person is in.
+        area: (N,) pixels^2 of each person.
+        score: (N, S) how surely each hand was found.
+        found: (N, S) whether it was found at all.
+    """
+
+    image: Tensor
+    area: Tensor
+    score: Tensor
+    found: Tensor
+
+
+def detections(pair: Pair, points: Points = "joints_2d") -> Detections:
+    """COCO's: hands of the persons of an image, which `frame` numbers.
+
+    Raises:
+        ValueError: a labelled person has no area.
+    """
+    compared = absolute(pair, "joints_2d")
+    lacking = compared.valid.flatten(1).any(1) & (pair.true.area <= 0)
+    if lacking.any():
+        name = pair.true.names[int(lacking.nonzero()[0])]
+        raise ValueError(f"the truth has no area of {name!r}, which OKS needs; convert it anew")
+    return Detections(
+        **vars(compared),
+        image=pair.true.frame,
+        area=pair.true.area,
+        score=pair.predicted.handedness,
+        found=pair.predicted.joints_2d_valid.any(-1),
+    )

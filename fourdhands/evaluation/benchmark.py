@@ -1,13 +1,15 @@
 """A method's figures by the rules of a benchmark's protocol."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands.evaluation.alignments import Alignment, Compared, Points
-from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Protocol
-from fourdhands.evaluation.samples import Pair
+from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Column, Protocol
+from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.skeleton import NUM_SIDES, Side
 
 CHUNK: Final = 256
@@ -27,28 +29,41 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float]:
+def score(
+    protocol: Protocol, pair: Pair, *, any_count: bool, joints_of_mesh: Tensor | None = None
+) -> dict[str, float]:
     """A protocol's figures.
 
     Args:
         protocol: the rules.
         pair: predictions in the truth's order.
         any_count: whether there may be other than the official number of images.
+        joints_of_mesh: (S, J, V) makes joints of meshes, for protocols that want such; None to
+            stay with the joints that truth and predictions bring.
 
     Raises:
         ValueError: there are no images, or not the official number.
     """
     if not len(pair):
         raise ValueError("the benchmark is empty: there is no image to score")
-    if protocol.images not in (None, len(pair)) and not any_count:
+    if protocol.counts and len(pair) not in protocol.counts.values() and not any_count:
+        counts = " or ".join(f"{count} ({of})" for of, count in protocol.counts.items())
+        if protocol.images is not None:
+            counts = str(protocol.images)
         raise ValueError(
-            f"{protocol.title} has {protocol.images} images, here are {len(pair)}: figures of "
+            f"{protocol.title} has {counts} images, here are {len(pair)}: figures of "
             "others cannot be compared with it; say --any_count true to see them nevertheless"
         )
     ordered = pair.take(pair.true.in_order())
     metrics = ProtocolMetrics(protocol)
     pieces = ordered.chunks(CHUNK, NEIGHBOURS)
     for piece, repeated in tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False):
+        if joints_of_mesh is not None:
+            piece = replace(
+                piece,
+                predicted=_regressed(piece.predicted, joints_of_mesh),
+                true=_regressed(piece.true, joints_of_mesh),
+            )
         metrics.update(piece, repeated)
     if any(column.trajectory for column in protocol.columns):
         for sequences in ordered.trajectories(CHUNK):
@@ -56,12 +71,20 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
     return metrics.compute()
 
 
+def _regressed(samples: HandSamples, joints_of_mesh: Tensor) -> HandSamples:
+    joints = joints_of_mesh.to(samples.vertices) @ samples.vertices
+    return replace(samples, mesh_joints=joints)
+
+
 class ProtocolMetrics:
     """All columns of a protocol over any number of batches."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.statistics: dict[str, Any] = {c.key: c.statistic() for c in protocol.columns}
+        shared: dict[Any, Any] = {}  # columns that are parts of one statistic share it
+        self.statistics: dict[str, Any] = {
+            c.key: shared.setdefault(_counted(c), c.statistic()) for c in protocol.columns
+        }
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
         """Add a batch to all columns but those of trajectories.
@@ -72,6 +95,7 @@ class ProtocolMetrics:
                 them (two, for accelerations).
         """
         aligned: dict[tuple[Alignment, Points], Compared] = {}
+        done = set()
         fresh = pair.take(torch.arange(repeated, len(pair)))
         meshes = pair.true.vertices.shape[2] > 0
         for column in self.protocol.columns:
@@ -79,6 +103,9 @@ class ProtocolMetrics:
                 continue
             if column.points == "vertices" and not meshes and not column.alone:
                 continue
+            if _counted(column) in done:
+                continue
+            done.add(_counted(column))
             what = column.alignment, column.points
             if what not in aligned:
                 aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
@@ -106,6 +133,11 @@ class ProtocolMetrics:
         return figures
 
 
+def _counted(column: Column) -> tuple[Any, ...]:
+    """What a column's statistic is of; alike for those that differ in name, part and unit."""
+    return column.statistic, column.alignment, column.points, column.chosen, column.temporal
+
+
 def _chosen(compared: Compared, pair: Pair, chosen: Chosen) -> Compared:
     """Leave out the images or hands that do not count."""
     if chosen == "all":
@@ -115,4 +147,4 @@ def _chosen(compared: Compared, pair: Pair, chosen: Chosen) -> Compared:
     else:
         side = Side.RIGHT if chosen == "right" else Side.LEFT
         keep = (torch.arange(NUM_SIDES) == side)[None, :, None]
-    return Compared(compared.predicted, compared.true, compared.valid & keep)
+    return replace(compared, valid=compared.valid & keep)

@@ -40,7 +40,7 @@ from fourdhands.evaluation.provenance import (
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
 from fourdhands.evaluation.samples import HandSamples
-from fourdhands.evaluation.sources import predictions_of, truth_of
+from fourdhands.evaluation.sources import predictions_of, require_split, truth_of
 from fourdhands.evaluation.submissions.door import (
     Target,
     is_hidden,
@@ -50,7 +50,7 @@ from fourdhands.evaluation.submissions.door import (
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.hands.assets import load_assets
-from fourdhands.hands.mano import HandModel
+from fourdhands.hands.mano import HandModel, joints_of_mesh
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
 
@@ -82,7 +82,11 @@ class EvaluationConfig:
         hold: whether a hand that is not confident is held as it was in the nearest earlier frame
             of its window in which it was (DaHyF); wants windows of several frames.
         pictures: frames to draw of each kind: best, median, worst.
-        any_count: whether a benchmark may be scored on other than its official number of images.
+        any_count: whether a benchmark may be scored on other data than its own, and on other than
+            its official number of images.
+        target: slot of a window, from 0, in which every frame is predicted, each in a window of its
+            own, as in streams and papers: 'centre' or a number. Where a recording ends its last
+            frames are repeated. Null for windows that share out the frames.
     """
 
     root: str = "wrist"
@@ -97,6 +101,7 @@ class EvaluationConfig:
     hold: bool = False
     pictures: int = 3
     any_count: bool = False
+    target: Literal["centre"] | int | None = None
 
     def __post_init__(self) -> None:
         """Check what the type does not say."""
@@ -190,11 +195,15 @@ def evaluate_benchmark(
         data_config = _data_config(config, run, data, checkpoint)
         loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
         sets, hand_model = loader.check("test"), predictor.hand_model
+        if not config.any_count:
+            require_split(protocol, sets)
         hashes = {str(checkpoint): hash_of_file(checkpoint)}
     else:
         assert predictions is not None
         root = config.data_root or DataConfig().root
         sets = tuple(find_shards(path, root) for path in data if path not in files)
+        if not config.any_count:
+            require_split(protocol, sets)
         hand_model = HandModel(load_assets(mano))
         hashes = {str(predictions): hash_of_file(predictions)}
     true = truth_of([*files, *sets], hand_model) if data else None
@@ -204,7 +213,10 @@ def evaluate_benchmark(
     if hidden and target is None:
         raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
     if predictions is None:
-        found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
+        slot = _slot(config, data_config.num_frames)
+        batches = loader.eval_dataloader("test", target=slot)
+        asked = HoldingPredictor(predictor) if config.hold else predictor
+        found = predictions_of(asked, batches, meshes=meshes, target=slot)
     else:
         found = load_predictions(
             predictions,
@@ -219,7 +231,18 @@ def evaluate_benchmark(
         _write(found, out, checkpoint, target, hand_model, config)
         return
     pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
-    figures = score(protocol, pair, any_count=config.any_count)
+    regressor = None
+    if protocol.tips is not None:
+        both = min(part.vertices.shape[2] for part in (pair.predicted, pair.true)) > 0
+        if both and (checkpoint is not None or mano is not None):
+            regressor = joints_of_mesh(hand_model.assets, protocol.tips)
+        else:
+            why = "--mano names no hand model" if both else "there are no meshes"
+            note = f"joints and wrists are those given, not regressed from meshes: {why}"
+            protocol = replace(
+                protocol, tips=None, note="; ".join(filter(None, (protocol.note, note)))
+            )
+    figures = score(protocol, pair, any_count=config.any_count, joints_of_mesh=regressor)
     hashes |= {str(path): hash_of_file(path) for path in files}
     hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}
     method = str(checkpoint or predictions)
@@ -272,6 +295,7 @@ def evaluate_checkpoint(
     data_config = _data_config(config, run, data, checkpoint)
     loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
     shards = [shard for one in loader.check("test") for shard in one.shards]
+    slot = _slot(config, data_config.num_frames)
     mean_hand, mean_pose_source = _mean_hand(config, data_config, predictor)
     report = EvalReport(
         **evaluate(
@@ -279,11 +303,12 @@ def evaluate_checkpoint(
                 "model": HoldingPredictor(predictor) if config.hold else predictor,
                 "mean_pose": MeanPosePredictor(mean_hand),
             },
-            loader.test_dataloader(),
+            loader.eval_dataloader("test", target=slot),
             predictor.hand_model,
             root=JOINT_NAMES.index(config.root),
             device=predictor.device,
             num_frames=_num_frames(shards),
+            target=slot,
         ),
         provenance=Provenance(
             checkpoint=str(checkpoint),
@@ -298,6 +323,7 @@ def evaluate_checkpoint(
                 "gap": data_config.gap,
                 "hold": config.hold,
                 "gap_fps": data_config.gap_fps,
+                "target": slot,
                 "mirrored_copy": data_config.mirrored_copy == 1,
             },
             version=__version__,
@@ -308,8 +334,10 @@ def evaluate_checkpoint(
     out.mkdir(parents=True, exist_ok=True)
     report.save_plots(out / "errors.png")
     if choices := choose(report.model, config.pictures):
-        again = loader.test_dataloader()
-        sheet = draw_choices(choices, predictor, again, predictor.hand_model, predictor.device)
+        again = loader.eval_dataloader("test", target=slot)
+        sheet = draw_choices(
+            choices, predictor, again, predictor.hand_model, predictor.device, target=slot
+        )
         save_image(sheet, out / "samples.png")
     report.save_json(out / "metrics.json")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
@@ -330,6 +358,17 @@ def _num_frames(shards: list[Path]) -> int | None:
     if not entries.keys() >= set(shards):
         return None
     return sum(entries[shard].frames for shard in shards)
+
+
+def _slot(wanted: EvaluationConfig, num_frames: int) -> int | None:
+    """The target's slot in windows of so many frames."""
+    slot = num_frames // 2 if wanted.target == "centre" else wanted.target
+    if slot is not None and not 0 <= slot < num_frames:
+        raise ValueError(
+            f"target is {slot}, a window's slots are 0 to {num_frames - 1}; say another, or more "
+            "--num_frames"
+        )
+    return slot
 
 
 def _device(name: str) -> str:

@@ -31,6 +31,8 @@ class HandSamples(TensorStruct):
         cam_from_world: (N, 4, 4) where the camera stands; the identity where it does not move.
         area: (N,) pixels^2 of the person whose hands these are (COCO), 0 where nobody knows.
         names: of the images, in order.
+        mesh_joints: (N, S, J, 3) joints regressed from the vertices, where there are any; None if
+            nobody has regressed them (see `benchmark.score`).
         hands: MANO parameters of all hands, (N, S, ...); None where there are none.
     """
 
@@ -47,6 +49,7 @@ class HandSamples(TensorStruct):
     cam_from_world: Tensor
     area: Tensor
     names: tuple[str, ...]
+    mesh_joints: Tensor | None = None
     hands: HandState | None = None
 
     def __len__(self) -> int:

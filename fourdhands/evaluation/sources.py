@@ -12,11 +12,30 @@ from fourdhands.data.manifest import ShardSet
 from fourdhands.data.schema import Clip
 from fourdhands.data.stream import read_lane
 from fourdhands.evaluation.predictions_file import load_samples
+from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.samples import HandSamples
-from fourdhands.export.predictor import Predictor
+from fourdhands.export.predictor import HoldingPredictor, Predictor
 from fourdhands.geometry.camera import project
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import ClipBatch, ClipMeta, HandState
+
+
+def require_split(protocol: Protocol, sets: Sequence[ShardSet]) -> None:
+    """Make sure that sets are those that a protocol is about.
+
+    Raises:
+        ValueError: one is another split, or of another data set.
+    """
+    for one in sets:
+        splits = {shard.name.rsplit("-", 1)[0] for shard in one.shards}
+        dataset = next(read_lane(one.shards[:1], 0, 1)).clip.dataset
+        same = f"{dataset}-".startswith(f"{protocol.dataset}-")
+        if not same or splits != {protocol.split}:
+            raise ValueError(
+                f"{one.name}: is {dataset} {', '.join(sorted(splits))}, {protocol.title} is counted"
+                f" on {protocol.dataset} {protocol.split}; say --any_count true to score it "
+                "nevertheless"
+            )
 
 
 def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandSamples:
@@ -40,18 +59,25 @@ def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandS
 
 @torch.inference_mode()
 def predictions_of(
-    predictor: Predictor, batches: Iterable[ClipBatch], *, meshes: bool
+    predictor: Predictor | HoldingPredictor,
+    batches: Iterable[ClipBatch],
+    *,
+    meshes: bool,
+    target: int | None = None,
 ) -> HandSamples:
     """What a network says of all frames of the data; of hands without a box, too.
 
     Args:
         predictor: of the hands.
-        batches: each frame once.
+        batches: each frame once, in the target's slot if there is one.
         meshes: whether anybody will look at the vertices.
+        target: the slot of each window that is asked for; None for all of them.
     """
     parts = []
-    for batch in tqdm(batches, desc="predict", unit=" batches"):
-        hands = predictor(batch).hands
+    for window in tqdm(batches, desc="predict", unit=" batches"):
+        hands, batch = predictor(window).hands, window
+        if target is not None:
+            hands, batch = hands[:, target : target + 1], window.at_slot(target)
         geometry = predictor.hand_model(hands)
         there = batch.frame_valid
         intrinsics = batch.camera.intrinsics.to(geometry.joints)[:, :, None]
@@ -129,7 +155,10 @@ def _of_clip(clip: Clip, hand_model: HandModel) -> HandSamples:
         vertices = np.where(own[..., None, None], clip.vertices, vertices)
     valid = posed | own
     count = clip.num_frames
-    shown = (clip.bbox[..., 2] > 0) | clip.joints_valid.any(-1)
+    shown = clip.hands_shown
+    if shown is None:
+        shown = (clip.bbox[..., 2] > 0) | clip.joints_valid.any(-1)
+    area = np.zeros(count, np.float32) if clip.person_area is None else clip.person_area
     return HandSamples(
         joints=torch.tensor(clip.joints),
         joints_valid=torch.tensor(clip.joints_valid),
@@ -142,7 +171,7 @@ def _of_clip(clip: Clip, hand_model: HandModel) -> HandSamples:
         joints_2d=torch.tensor(clip.joints_2d),
         joints_2d_valid=torch.tensor(clip.joints_2d_valid),
         cam_from_world=torch.tensor(clip.cam_from_world),
-        area=torch.zeros(count),
+        area=torch.tensor(area),
         names=tuple(name_of(clip.meta, number) for number in clip.frame_ids),
     )
 

@@ -285,6 +285,6 @@ def test_pixels_and_the_largest() -> None:
     parts[1].update(Compared(found.predicted * 9, found.true, torch.zeros_like(found.valid)))
     for part in parts[1:]:
         parts[0].merge_state(part)
-    assert float(parts[0].compute()) == 5
+    assert float(parts[0].compute()) == pytest.approx(5)
     with pytest.warns(UserWarning, match="before the ``update``"):
         assert Largest().compute().isnan()
