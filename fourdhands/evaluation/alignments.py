@@ -25,8 +25,8 @@ class Compared:
     """Points of N images laid over each other.
 
     Attributes:
-        predicted: (N, S, K, 3), pixels (N, S, K, 2) of joints in the image.
-        true: likewise.
+        predicted: (N, S, K, 3); of other things than points (N, S, K, any number), as pixels.
+        true: alike.
         valid: (N, S, K) bool, which count.
     """
 
@@ -124,7 +124,8 @@ def from_meshes(alignment: Alignment) -> Alignment:
         return replace(samples, joints=samples.mesh_joints, joints_valid=valid)
 
     def aligned(pair: Pair, points: Points) -> Compared:
-        return alignment(Pair(regressed(pair.predicted), regressed(pair.true)), points)
+        both = replace(pair, predicted=regressed(pair.predicted), true=regressed(pair.true))
+        return alignment(both, points)
 
     return aligned
 
@@ -185,7 +186,7 @@ def between_shown_wrists(pair: Pair, points: Points = "joints") -> Compared:
         joints=torch.where(valid, pair.true.joints, 0.0),
         joints_valid=pair.interacting[:, None, None].expand(pair.true.joints_valid.shape),
     )
-    return between_wrists(Pair(pair.predicted, true), points)
+    return between_wrists(replace(pair, true=true), points)
 
 
 def both_from_right_wrist(pair: Pair, points: Points) -> Compared:
@@ -220,22 +221,25 @@ def handedness_hits(pair: Pair, points: Points = "joints") -> Compared:
     return Compared(hit, torch.zeros_like(hit), torch.ones_like(hit[..., 0], dtype=torch.bool))
 
 
-def accelerations(pair: Pair, points: Points, *, per_frame: bool = False) -> Compared:
-    """Second differences of root-relative points over three frames that follow each other, m/s^2.
-
-    (N - 2, S, K, 3) of the middle frames; the images are in order.
+def accelerations(
+    pair: Pair, points: Points, *, of: Alignment = root_relative, per_frame: bool = False
+) -> Compared:
+    """Second differences of points over three frames that follow each other.
 
     Args:
-        pair: in order.
+        pair: N images in order.
         points: joints or vertices.
-        per_frame: metres a frame^2 instead.
+        of: what is differentiated.
+        per_frame: m/frame^2, whatever a frame lasts, and not m/s^2.
+
+    Returns:
+        (N - 2, S, K, 3) of the middle frames.
     """
-    found = root_relative(pair, points)
-    rate = pair.true.fps[1:-1].square()[:, None, None, None]
+    found = of(pair, points)
+    rate = 1.0 if per_frame else pair.true.fps[1:-1].square()[:, None, None, None]
     follow = (pair.true.sequence.diff() == 0) & (pair.true.frame.diff() == 1)
     follow = (follow[1:] & follow[:-1])[:, None, None]
     valid = found.valid[:-2] & found.valid[1:-1] & found.valid[2:] & follow
-    rate = torch.ones_like(rate) if per_frame else rate
     predicted, true = (x.diff(n=2, dim=0) * rate for x in (found.predicted, found.true))
     return Compared(predicted, true, valid)
 
@@ -244,16 +248,9 @@ def accelerations(pair: Pair, points: Points, *, per_frame: bool = False) -> Com
 
 
 def in_image(pair: Pair, points: Points = "joints_2d") -> Compared:
-    """Joints in pixels, as predicted.
-
-    Raises:
-        ValueError: some are labelled and not predicted.
-    """
-    missing = pair.true.joints_2d_valid & ~pair.predicted.joints_2d_valid
-    if missing.any():
-        name = pair.true.names[int(missing.flatten(1).any(1).nonzero()[0])]
-        raise ValueError(f"joints_2d are labelled that have no prediction, as of {name!r}")
-    return absolute(pair, "joints_2d")
+    """Joints in pixels of the full image, where the prediction has any: (N, S, J, 2)."""
+    found = absolute(pair, "joints_2d")
+    return replace(found, valid=found.valid & pair.predicted.joints_2d_valid)
 
 
 @dataclass(frozen=True)

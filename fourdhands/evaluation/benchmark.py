@@ -54,15 +54,20 @@ def score(
             f"{protocol.title} has {counts} images, here are {len(pair)}: figures of "
             "others cannot be compared with it; say --any_count true to see them nevertheless"
         )
-    order = pair.true.in_order()
-    ordered = Pair(pair.predicted.take(order), pair.true.take(order))
+    ordered = pair.take(pair.true.in_order())
     metrics = ProtocolMetrics(protocol)
     pieces = ordered.chunks(CHUNK, NEIGHBOURS)
     for piece, repeated in tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False):
         if joints_of_mesh is not None:
-            regressed = (_regressed(part, joints_of_mesh) for part in vars(piece).values())
-            piece = Pair(*regressed)
+            piece = replace(
+                piece,
+                predicted=_regressed(piece.predicted, joints_of_mesh),
+                true=_regressed(piece.true, joints_of_mesh),
+            )
         metrics.update(piece, repeated)
+    if any(column.trajectory for column in protocol.columns):
+        for sequences in ordered.trajectories(CHUNK):
+            metrics.update_trajectories(sequences)
     return metrics.compute()
 
 
@@ -82,7 +87,7 @@ class ProtocolMetrics:
         }
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
-        """Add a batch.
+        """Add a batch to all columns but those of trajectories.
 
         Args:
             pair: in double precision; in the order of time where a column is temporal.
@@ -91,11 +96,12 @@ class ProtocolMetrics:
         """
         aligned: dict[tuple[Alignment, Points], Compared] = {}
         done = set()
-        fresh = Pair(
-            *(part.take(torch.arange(repeated, len(pair))) for part in (pair.predicted, pair.true))
-        )
+        fresh = pair.take(torch.arange(repeated, len(pair)))
+        meshes = pair.true.vertices.shape[2] > 0
         for column in self.protocol.columns:
-            if column.points == "vertices" and not pair.true.vertices.shape[2]:
+            if column.trajectory:
+                continue
+            if column.points == "vertices" and not meshes and not column.alone:
                 continue
             if _counted(column) in done:
                 continue
@@ -105,6 +111,19 @@ class ProtocolMetrics:
                 aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
+
+    def update_trajectories(self, pair: Pair) -> None:
+        """Add whole sequences to the columns of trajectories.
+
+        Args:
+            pair: in double precision and in order; meshes are not looked at.
+        """
+        done = set()
+        for column in self.protocol.columns:
+            if column.trajectory and _counted(column) not in done:
+                done.add(_counted(column))
+                compared = column.alignment(pair, column.points)
+                self.statistics[column.key].update(_chosen(compared, pair, column.chosen))
 
     def compute(self) -> dict[str, float]:
         """Every figure by key, in its unit; NaN where nothing could be counted."""

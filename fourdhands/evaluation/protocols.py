@@ -12,6 +12,7 @@ from typing import Final, Literal
 from torchmetrics import Metric
 
 from fourdhands.evaluation.alignments import (
+    MIDDLE,
     Alignment,
     Points,
     absolute,
@@ -31,13 +32,16 @@ from fourdhands.evaluation.alignments import (
     similarity,
 )
 from fourdhands.evaluation.keypoint_precision import KeypointPrecision
+from fourdhands.evaluation.penetration import penetration_depth, penetration_volume
 from fourdhands.evaluation.statistics import (
     AreaUnderCurve,
     FScore,
     ImageMean,
     KeypointMean,
+    Largest,
     PooledMean,
 )
+from fourdhands.evaluation.trajectories import FIRST_FRAMES, aligned_in_world, along_path, in_world
 from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES, Side
 
 Chosen = Literal["all", "single", "interacting", "right", "left"]
@@ -58,6 +62,8 @@ class Column:
         chosen: which hands or images count.
         part: of the statistic's numbers, if it has several.
         temporal: whether it compares frames that follow each other.
+        trajectory: whether it has to see whole sequences; of joints.
+        alone: whether it is of the prediction, and no true points are asked for.
     """
 
     key: str
@@ -69,6 +75,8 @@ class Column:
     chosen: Chosen = "all"
     part: int | None = None
     temporal: bool = False
+    trajectory: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Protocol:
     Attributes:
         name: as on the command line.
         title: for tables.
-        dataset: name in the clips, which may have more after a dash.
+        dataset: name in the clips, which may have more after a dash; empty for any.
         split: of it.
         columns: its figures.
         images: how many there are to be; None if nobody knows.
@@ -266,31 +274,37 @@ _H2O: Final = (
     *_proper(mesh=False),
 )
 
-per_frame = partial(accelerations, per_frame=True)
+
+def _acceleration_errors(of: Alignment, prefix: str = "", name: str = "Acc") -> tuple[Column, ...]:
+    """In both units; papers print the first as mm/s^2."""
+    return (
+        Column(
+            f"{prefix}acceleration_error_mm_per_frame2",
+            f"{name} (mm/frame^2)",
+            PooledMean,
+            partial(accelerations, of=of, per_frame=True),
+            factor=MILLI,
+            temporal=True,
+        ),
+        Column(
+            f"{prefix}acceleration_error_m_per_s2",
+            f"{name} (m/s^2)",
+            PooledMean,
+            partial(accelerations, of=of),
+            temporal=True,
+        ),
+    )
+
+
+EPE_2D: Final = Column("epe_2d_px", "2D EPE (px)", PooledMean, in_image, "joints_2d")
 _SCENES: Final = (
     Column("mpjpe_mm", "MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
     Column("mpvpe_mm", "MPVPE (mm)", PooledMean, root_relative, "vertices", MILLI),
     *_proper(),
     _MRRPE,
-    Column("epe_2d_px", "2D EPE (px)", PooledMean, in_image, "joints_2d"),
+    EPE_2D,
     Column("pck_auc", "PCK, AUC", partial(AreaUnderCurve, NUM_JOINTS), root_relative, "joints"),
-    Column(
-        "acceleration_error_mm_per_frame2",
-        "acceleration error (mm/frame^2)",
-        PooledMean,
-        per_frame,
-        "joints",
-        MILLI,
-        temporal=True,
-    ),
-    Column(
-        "acceleration_error_m_per_s2",
-        "acceleration error (m/s^2)",
-        PooledMean,
-        accelerations,
-        "joints",
-        temporal=True,
-    ),
+    *_acceleration_errors(root_relative, name="acceleration error"),
     Column("handedness", "handedness accuracy", PooledMean, handedness_hits, "joints"),
 )
 
@@ -324,6 +338,67 @@ _INTERHAND_IMAGES: Final = {
     "machine annotations, 5 fps": 727_587,
 }
 _ALL_VALID: Final = "all joints, vertices and images"
+
+
+# ---- motion, and hands in each other -------------------------------------------------------------
+
+
+def _in_world(key: str, name: str, *, frames: int | None, length: int, together: bool) -> Column:
+    alignment = partial(aligned_in_world, frames=frames, length=length, together=together)
+    return Column(key, name, PooledMean, alignment, factor=MILLI, trajectory=True)
+
+
+PENETRATION: Final = (
+    Column(
+        "penetration_depth_mm",
+        "penetration depth, mean (mm)",
+        PooledMean,
+        penetration_depth,
+        "vertices",
+        MILLI,
+        alone=True,
+    ),
+    Column(
+        "penetration_depth_largest_mm",
+        "penetration depth, largest (mm)",
+        Largest,
+        penetration_depth,
+        "vertices",
+        MILLI,
+        alone=True,
+    ),
+    Column(
+        "penetration_volume_cm3",
+        "penetration volume, mean (cm^3)",
+        PooledMean,
+        penetration_volume,
+        "vertices",
+        CENTI**3,
+        alone=True,
+    ),
+)
+"""A protocol of their own: tables that lack them should neither want meshes nor wait minutes."""
+_INTERHAND_30FPS: Final = (
+    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, bone_scaled, "joints", MILLI),
+    Column("mpvpe_mm", "MPVPE (mm)", PooledMean, bone_scaled, "vertices", MILLI),
+    *_acceleration_errors(partial(root_relative, root=MIDDLE), name="Accel_E"),
+)
+_WORLD: Final = (
+    _in_world("g_mpjpe_mm", "G-MPJPE (mm)", frames=FIRST_FRAMES, length=128, together=True),
+    _in_world("ga_mpjpe_mm", "GA-MPJPE (mm)", frames=None, length=128, together=True),
+    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
+    *_acceleration_errors(root_relative),
+    _in_world("w_mpjpe_mm", "W-MPJPE (mm)", frames=FIRST_FRAMES, length=100, together=False),
+    _in_world("wa_mpjpe_mm", "WA-MPJPE (mm)", frames=None, length=100, together=False),
+    *_acceleration_errors(in_world, "world_", "Acc in the world"),
+    Column("rte_percent", "RTE (%)", PooledMean, along_path, factor=CENTI, trajectory=True),
+)
+_HMP: Final = (
+    Column("pa_mpjpe_mm", "PA-MPJPE (mm)", PooledMean, similarity, "joints", MILLI),
+    Column("ra_mpjpe_mm", "RA-MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
+    *_acceleration_errors(root_relative, "ra_", "RA-ACC"),
+    *_f_scores("mesh_aligned", "aligned ", similarity),
+)
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
     one.name: one
@@ -464,6 +539,55 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             _SCENES,
             meshes=_OWN_MESHES,
             validity="labelled joints of hands that show",
+        ),
+        Protocol(
+            "interhand26m_30fps",
+            "InterHand2.6M 30 fps by 4DHands",
+            "interhand26m",
+            "test",
+            _INTERHAND_30FPS,
+            note="30 fps release; Accel_E is not scaled",
+            root="the first joint of the middle finger",
+            scaling="the true length of the bone from there to the wrist; none in Accel_E",
+            meshes=_OWN_MESHES,
+        ),
+        Protocol(
+            "h2o_world",
+            "H2O in the world by Dyn-HaMR",
+            "h2o",
+            "test",
+            _WORLD,
+            note="G, GA: 128 frames, both hands as one; W, WA: 100 frames, each hand by itself",
+            root="the wrist; none in the world",
+            scaling="none; the best in G, GA, W and WA",
+        ),
+        *(
+            Protocol(
+                f"{name}_temporal",
+                f"{title} over time by HMP",
+                name,
+                split,
+                _HMP,
+                root="the wrist; the best in PA-MPJPE and aligned F",
+                scaling="none; the best in PA-MPJPE and aligned F",
+                meshes=_OWN_MESHES,
+            )
+            for name, title, split in (
+                ("ho3d_v3", "HO3D v3", "train"),
+                ("dexycb", "DexYCB S0", "test"),
+            )
+        ),
+        Protocol(
+            "interaction",
+            "Two hands in each other, any data",
+            "",
+            "",
+            PENETRATION,
+            note="of the predicted meshes of images that show both hands",
+            root="none",
+            joints="not looked at",
+            meshes="predicted ones alone",
+            validity="images whose truth says that both hands show",
         ),
     )
 }

@@ -18,6 +18,7 @@ from fourdhands.data.collate import Collate, CropConfig, Window
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.data.manifest import ShardSet, find_shards
 from fourdhands.data.stream import read_lane
+from fourdhands.evaluation.alignments import detections
 from fourdhands.evaluation.baselines import (
     MeanHand,
     MeanPosePredictor,
@@ -190,7 +191,8 @@ def evaluate_benchmark(
         found = load_samples(predictions)
         hashes = {str(predictions): hash_of_file(predictions)}
     true = truth_of([*files, *sets], hand_model)
-    pair = match(found, true, str(checkpoint or predictions))
+    finds = any(column.alignment is detections for column in protocol.columns)
+    pair = match(found, true, str(checkpoint or predictions), may_miss=finds)
     regressor = None
     if protocol.tips is not None:
         both = min(part.vertices.shape[2] for part in (pair.predicted, pair.true)) > 0
@@ -202,6 +204,7 @@ def evaluate_benchmark(
             protocol = replace(
                 protocol, tips=None, note="; ".join(filter(None, (protocol.note, note)))
             )
+    pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
     figures = score(protocol, pair, any_count=config.any_count, joints_of_mesh=regressor)
     hashes |= {str(path): hash_of_file(path) for path in files}
     hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}
