@@ -99,7 +99,7 @@ def load_samples(path: Path) -> HandSamples:
         _check(path, name, arrays[name], (len(names), *shape), kind)
     if "cam_from_world" in arrays:
         _check_cameras(path, arrays["cam_from_world"])
-    return _samples(tuple(names.tolist()), arrays)
+    return samples_of(tuple(names.tolist()), arrays)
 
 
 def match(
@@ -158,7 +158,8 @@ def _check_cameras(path: Path, cameras: NDArray[Any]) -> None:
         )
 
 
-def _samples(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSamples:
+def samples_of(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSamples:
+    """Samples of a file's arrays, by their names; what it may lack gets its default."""
     count = len(names)
     valid = arrays["joints_valid"]
     sequences = arrays.get("sequence", np.array(names))

@@ -61,6 +61,14 @@ class HandSamples(TensorStruct):
         chosen = self.map(lambda tensor: tensor[index])
         return replace(chosen, names=tuple(self.names[k] for k in index.tolist()))
 
+    def without_meshes(self) -> "HandSamples":
+        """The same without vertices."""
+        return replace(
+            self,
+            vertices=self.vertices[:, :, :0],
+            vertices_valid=torch.zeros_like(self.vertices_valid),
+        )
+
     def in_order(self) -> Tensor:
         """(N,) the images by sequence, each in the order of time."""
         by_frame = self.frame.argsort(stable=True)
