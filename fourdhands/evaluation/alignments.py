@@ -25,7 +25,7 @@ class Compared:
     """Points of N images laid over each other.
 
     Attributes:
-        predicted: (N, S, K, 3); of other things than points (N, S, K, any number).
+        predicted: (N, S, K, 3); of other things than points (N, S, K, any number), as pixels.
         true: alike.
         valid: (N, S, K) bool, which count.
     """
@@ -124,8 +124,8 @@ def from_meshes(alignment: Alignment) -> Alignment:
         return replace(samples, joints=samples.mesh_joints, joints_valid=valid)
 
     def aligned(pair: Pair, points: Points) -> Compared:
-        with_joints = replace(pair, predicted=regressed(pair.predicted), true=regressed(pair.true))
-        return alignment(with_joints, points)
+        both = replace(pair, predicted=regressed(pair.predicted), true=regressed(pair.true))
+        return alignment(both, points)
 
     return aligned
 
@@ -186,7 +186,7 @@ def between_shown_wrists(pair: Pair, points: Points = "joints") -> Compared:
         joints=torch.where(valid, pair.true.joints, 0.0),
         joints_valid=pair.interacting[:, None, None].expand(pair.true.joints_valid.shape),
     )
-    return between_wrists(Pair(pair.predicted, true), points)
+    return between_wrists(replace(pair, true=true), points)
 
 
 def both_from_right_wrist(pair: Pair, points: Points) -> Compared:
@@ -248,16 +248,9 @@ def accelerations(
 
 
 def in_image(pair: Pair, points: Points = "joints_2d") -> Compared:
-    """Joints in pixels, as predicted.
-
-    Raises:
-        ValueError: some are labelled and not predicted.
-    """
-    missing = pair.true.joints_2d_valid & ~pair.predicted.joints_2d_valid
-    if missing.any():
-        name = pair.true.names[int(missing.flatten(1).any(1).nonzero()[0])]
-        raise ValueError(f"joints_2d are labelled that have no prediction, as of {name!r}")
-    return absolute(pair, "joints_2d")
+    """Joints in pixels of the full image, where the prediction has any: (N, S, J, 2)."""
+    found = absolute(pair, "joints_2d")
+    return replace(found, valid=found.valid & pair.predicted.joints_2d_valid)
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,10 @@ class ProtocolMetrics:
         Args:
             pair: in double precision and in order; meshes are not looked at.
         """
+        done = set()
         for column in self.protocol.columns:
-            if column.trajectory:
+            if column.trajectory and _counted(column) not in done:
+                done.add(_counted(column))
                 compared = column.alignment(pair, column.points)
                 self.statistics[column.key].update(_chosen(compared, pair, column.chosen))
 

@@ -102,13 +102,16 @@ def load_samples(path: Path) -> HandSamples:
     return samples_of(tuple(names.tolist()), arrays)
 
 
-def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
+def match(
+    predicted: HandSamples, true: HandSamples, source: str, *, may_miss: bool = False
+) -> Pair:
     """Bring predictions into the truth's order.
 
     Args:
         predicted: of at least the true images.
         true: what is asked for.
         source: of the predictions, for messages.
+        may_miss: whether hands may be missing in the image, which then counts against the method.
 
     Raises:
         ValueError: an image, or a hand that is labelled, has no prediction; or there are others.
@@ -120,7 +123,8 @@ def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
         raise ValueError(f"{source}: {len(extra)} images are not of the benchmark, as {extra[0]!r}")
     ordered = predicted.take(torch.tensor([places[name] for name in true.names]))
     kinds = ["joints", "vertices"]
-    kinds += ["joints_2d"] if ordered.joints_2d_valid.any() else []  # all of them, or none
+    if ordered.joints_2d_valid.any() and not may_miss:  # all of them, or none
+        kinds.append("joints_2d")
     for kind in kinds:
         lacking = getattr(true, f"{kind}_valid") & ~getattr(ordered, f"{kind}_valid")
         if lacking.any():

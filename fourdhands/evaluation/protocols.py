@@ -275,6 +275,40 @@ _H2O: Final = (
 )
 
 
+def _acceleration_errors(of: Alignment, prefix: str = "", name: str = "Acc") -> tuple[Column, ...]:
+    """In both units; papers print the first as mm/s^2."""
+    return (
+        Column(
+            f"{prefix}acceleration_error_mm_per_frame2",
+            f"{name} (mm/frame^2)",
+            PooledMean,
+            partial(accelerations, of=of, per_frame=True),
+            factor=MILLI,
+            temporal=True,
+        ),
+        Column(
+            f"{prefix}acceleration_error_m_per_s2",
+            f"{name} (m/s^2)",
+            PooledMean,
+            partial(accelerations, of=of),
+            temporal=True,
+        ),
+    )
+
+
+EPE_2D: Final = Column("epe_2d_px", "2D EPE (px)", PooledMean, in_image, "joints_2d")
+_SCENES: Final = (
+    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
+    Column("mpvpe_mm", "MPVPE (mm)", PooledMean, root_relative, "vertices", MILLI),
+    *_proper(),
+    _MRRPE,
+    EPE_2D,
+    Column("pck_auc", "PCK, AUC", partial(AreaUnderCurve, NUM_JOINTS), root_relative, "joints"),
+    *_acceleration_errors(root_relative, name="acceleration error"),
+    Column("handedness", "handedness accuracy", PooledMean, handedness_hits, "joints"),
+)
+
+
 def _found(prefix: str, name: str, sides: tuple[Side, ...]) -> tuple[Column, ...]:
     statistic = partial(KeypointPrecision, sides)
     return tuple(
@@ -307,27 +341,6 @@ _ALL_VALID: Final = "all joints, vertices and images"
 
 
 # ---- motion, and hands in each other -------------------------------------------------------------
-
-
-def _acceleration_errors(of: Alignment, prefix: str = "", name: str = "Acc") -> tuple[Column, ...]:
-    """In both units; papers print the first as mm/s^2."""
-    return (
-        Column(
-            f"{prefix}acceleration_error_mm_per_frame2",
-            f"{name} (mm/frame^2)",
-            PooledMean,
-            partial(accelerations, of=of, per_frame=True),
-            factor=MILLI,
-            temporal=True,
-        ),
-        Column(
-            f"{prefix}acceleration_error_m_per_s2",
-            f"{name} (m/s^2)",
-            PooledMean,
-            partial(accelerations, of=of),
-            temporal=True,
-        ),
-    )
 
 
 def _in_world(key: str, name: str, *, frames: int | None, length: int, together: bool) -> Column:
@@ -540,16 +553,13 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
         Protocol(
             "interhand26m_30fps",
             "InterHand2.6M 30 fps by 4DHands",
-            "interhand26m_30fps",
+            "interhand26m",
             "test",
             _INTERHAND_30FPS,
-            note="Accel_E relative to the root, and not scaled",
+            note="30 fps release; Accel_E is not scaled",
             root="the first joint of the middle finger",
-            scaling="the true length of the bone from there to the wrist",
-            joints="regressed from the meshes",
+            scaling="the true length of the bone from there to the wrist; none in Accel_E",
             meshes=_OWN_MESHES,
-            validity="hands with a mesh",
-            tips=_INTAGHAND_TIPS,
         ),
         Protocol(
             "h2o_world",
@@ -558,25 +568,24 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "test",
             _WORLD,
             note="G, GA: 128 frames, both hands as one; W, WA: 100 frames, each hand by itself",
-            root="none in the world; else the wrist",
-            scaling="part of the alignment in the world",
-            validity="labelled joints of unbroken runs of frames",
+            root="the wrist; none in the world",
+            scaling="none; the best in G, GA, W and WA",
         ),
-        Protocol(
-            "ho3d_v3_temporal",
-            "HO3D v3 over time by HMP",
-            "ho3d_v3",
-            "train",
-            _HMP,
-            meshes="MANO's of the data set's parameters",
-        ),
-        Protocol(
-            "dexycb_temporal",
-            "DexYCB S0 over time by HMP",
-            "dexycb",
-            "test",
-            _HMP,
-            meshes="MANO's of the data set's parameters",
+        *(
+            Protocol(
+                f"{name}_temporal",
+                f"{title} over time by HMP",
+                name,
+                split,
+                _HMP,
+                root="the wrist; the best in PA-MPJPE and aligned F",
+                scaling="none; the best in PA-MPJPE and aligned F",
+                meshes=_OWN_MESHES,
+            )
+            for name, title, split in (
+                ("ho3d_v3", "HO3D v3", "train"),
+                ("dexycb", "DexYCB S0", "test"),
+            )
         ),
         Protocol(
             "interaction",
@@ -586,8 +595,9 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             PENETRATION,
             note="of the predicted meshes of images that show both hands",
             root="none",
-            meshes="the prediction's, closed at the wrist",
-            validity="images that show both hands",
+            joints="not looked at",
+            meshes="predicted ones alone",
+            validity="images whose truth says that both hands show",
         ),
     )
 }

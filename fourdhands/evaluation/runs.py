@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands import __version__, config
@@ -18,6 +19,7 @@ from fourdhands.data.collate import Collate, CropConfig, Window
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.data.manifest import ShardSet, find_shards
 from fourdhands.data.stream import read_lane
+from fourdhands.evaluation.alignments import detections
 from fourdhands.evaluation.baselines import (
     MeanHand,
     MeanPosePredictor,
@@ -39,7 +41,7 @@ from fourdhands.evaluation.provenance import (
 )
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
-from fourdhands.evaluation.samples import HandSamples
+from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.evaluation.sources import predictions_of, require_split, truth_of
 from fourdhands.evaluation.submissions.door import (
     Target,
@@ -49,7 +51,7 @@ from fourdhands.evaluation.submissions.door import (
 )
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
-from fourdhands.hands.assets import load_assets
+from fourdhands.hands.assets import ManoAssets, load_assets
 from fourdhands.hands.mano import HandModel, joints_of_mesh
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
@@ -195,15 +197,12 @@ def evaluate_benchmark(
         data_config = _data_config(config, run, data, checkpoint)
         loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
         sets, hand_model = loader.check("test"), predictor.hand_model
-        if not config.any_count:
-            require_split(protocol, sets)
+        slot = _slot(config, data_config.num_frames)
         hashes = {str(checkpoint): hash_of_file(checkpoint)}
     else:
         assert predictions is not None
         root = config.data_root or DataConfig().root
         sets = tuple(find_shards(path, root) for path in data if path not in files)
-        if not config.any_count:
-            require_split(protocol, sets)
         hand_model = HandModel(load_assets(mano))
         hashes = {str(predictions): hash_of_file(predictions)}
     true = truth_of([*files, *sets], hand_model) if data else None
@@ -212,10 +211,11 @@ def evaluate_benchmark(
     hidden = true is None or is_hidden(true)
     if hidden and target is None:
         raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
+    if not hidden and not config.any_count:
+        require_split(protocol, sets)
     if predictions is None:
-        slot = _slot(config, data_config.num_frames)
-        batches = loader.eval_dataloader("test", target=slot)
         asked = HoldingPredictor(predictor) if config.hold else predictor
+        batches = loader.eval_dataloader("test", target=slot)
         found = predictions_of(asked, batches, meshes=meshes, target=slot)
     else:
         found = load_predictions(
@@ -226,26 +226,18 @@ def evaluate_benchmark(
             submission_list,
             any_count=config.any_count,
         )
-    pair = None if true is None else match(found, true, str(checkpoint or predictions))
+    finds = any(column.alignment is detections for column in protocol.columns)
+    method = str(checkpoint or predictions)
+    pair = None if true is None else match(found, true, method, may_miss=finds)
     if pair is None or hidden:
         _write(found, out, checkpoint, target, hand_model, config)
         return
+    known = hand_model.assets if checkpoint is not None or mano is not None else None
+    protocol, regressor = _with_regressor(protocol, pair, known)
     pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
-    regressor = None
-    if protocol.tips is not None:
-        both = min(part.vertices.shape[2] for part in (pair.predicted, pair.true)) > 0
-        if both and (checkpoint is not None or mano is not None):
-            regressor = joints_of_mesh(hand_model.assets, protocol.tips)
-        else:
-            why = "--mano names no hand model" if both else "there are no meshes"
-            note = f"joints and wrists are those given, not regressed from meshes: {why}"
-            protocol = replace(
-                protocol, tips=None, note="; ".join(filter(None, (protocol.note, note)))
-            )
     figures = score(protocol, pair, any_count=config.any_count, joints_of_mesh=regressor)
     hashes |= {str(path): hash_of_file(path) for path in files}
     hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}
-    method = str(checkpoint or predictions)
     report = BenchmarkReport(protocol, figures, len(pair), method, hashes)
     print(report.table())
     out.mkdir(parents=True, exist_ok=True)
@@ -358,6 +350,27 @@ def _num_frames(shards: list[Path]) -> int | None:
     if not entries.keys() >= set(shards):
         return None
     return sum(entries[shard].frames for shard in shards)
+
+
+def _with_regressor(
+    protocol: Protocol, pair: Pair, assets: tuple[ManoAssets, ManoAssets] | None
+) -> tuple[Protocol, Tensor | None]:
+    """What makes joints of meshes where the protocol wants them; else its note says that none does.
+
+    Args:
+        protocol: the rules.
+        pair: what is compared.
+        assets: hand model that the meshes are of; None if nobody has named it.
+    """
+    if protocol.tips is None:
+        return protocol, None
+    both = min(part.vertices.shape[2] for part in (pair.predicted, pair.true)) > 0
+    if both and assets is not None:
+        return protocol, joints_of_mesh(assets, protocol.tips)
+    why = "--mano names no hand model" if both else "there are no meshes"
+    note = f"joints and wrists are those given, not regressed from meshes: {why}"
+    told = "; ".join(filter(None, (protocol.note, note)))
+    return replace(protocol, tips=None, note=told), None
 
 
 def _slot(wanted: EvaluationConfig, num_frames: int) -> int | None:

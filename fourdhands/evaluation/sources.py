@@ -26,7 +26,7 @@ def require_split(protocol: Protocol, sets: Sequence[ShardSet]) -> None:
     Raises:
         ValueError: one is another split, or of another data set.
     """
-    for one in sets:
+    for one in sets if protocol.dataset else ():
         splits = {shard.name.rsplit("-", 1)[0] for shard in one.shards}
         dataset = next(read_lane(one.shards[:1], 0, 1)).clip.dataset
         same = f"{dataset}-".startswith(f"{protocol.dataset}-")

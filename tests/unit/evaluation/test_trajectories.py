@@ -278,7 +278,7 @@ def test_pixels_and_the_largest() -> None:
         replace(true, joints_2d=moved, joints_2d_valid=valid), replace(true, joints_2d_valid=valid)
     )
     found = in_image(pair)
-    assert mean(found) == 5 and found.valid.sum() == valid.sum()
+    assert mean(found) == pytest.approx(5) and found.valid.sum() == valid.sum()
     parts = [Largest() for _ in range(3)]
     for k, part in enumerate(parts):
         part.update(in_image(pair.take(torch.tensor([k]))))
