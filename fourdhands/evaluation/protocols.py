@@ -399,16 +399,6 @@ _HMP: Final = (
     *_acceleration_errors(root_relative, "ra_", "RA-ACC"),
     *_f_scores("mesh_aligned", "aligned ", similarity),
 )
-_SCENES: Final = (
-    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
-    Column("mpvpe_mm", "MPVPE (mm)", PooledMean, root_relative, "vertices", MILLI),
-    *_proper(),
-    _MRRPE,
-    Column("epe_2d_px", "2D EPE (px)", PooledMean, in_image, "joints_2d"),
-    Column("pck_auc", "PCK, AUC", partial(AreaUnderCurve, NUM_JOINTS), root_relative, "joints"),
-    *_acceleration_errors(root_relative),
-    Column("handedness", "handedness accuracy", PooledMean, handedness_hits, "joints"),
-)
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
     one.name: one
@@ -559,7 +549,10 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             note="30 fps release; Accel_E is not scaled",
             root="the first joint of the middle finger",
             scaling="the true length of the bone from there to the wrist; none in Accel_E",
+            joints="regressed from the meshes",
             meshes=_OWN_MESHES,
+            validity="hands with a mesh",
+            tips=_INTAGHAND_TIPS,
         ),
         Protocol(
             "h2o_world",

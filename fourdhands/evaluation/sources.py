@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +53,10 @@ def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandS
             parts.append(load_samples(source))
         else:
             clips = (stored.clip for stored in read_lane(source.shards, 0, 1))
-            parts += [
+            labelled = [
                 _of_clip(clip, hand_model) for clip in tqdm(clips, desc="labels", leave=False)
             ]
+            parts.append(counted_in_steps(joined(labelled)))
     return joined(parts)
 
 
@@ -128,6 +131,24 @@ def joined(parts: Sequence[HandSamples]) -> HandSamples:
         raise ValueError("an image comes twice; give each of the data once")
     whole = HandSamples.cat(parts)
     return HandSamples(**(vars(whole) | {"names": names}))
+
+
+def counted_in_steps(samples: HandSamples) -> HandSamples:
+    """Number the frames of each sequence so that neighbours differ by 1.
+
+    Data sets that were recorded at 90 frames a second and published at 30 number their frames by 3.
+    The step is the usual difference of a sequence; two frames that lie further apart differ by 2
+    at least.
+    """
+    order = samples.in_order()
+    sequence, frame = samples.sequence[order], samples.frame[order].clone()
+    starts = [0, *(sequence.diff().nonzero()[:, 0] + 1).tolist(), len(samples)]
+    for start, end in pairwise(starts):
+        gaps = frame[start:end].diff()
+        if len(gaps) and (step := int(gaps.mode().values)) > 1:
+            steps = torch.where(gaps == step, 1, (-(-gaps // step)).clamp_min(2))
+            frame[start + 1 : end] = frame[start] + steps.cumsum(0)
+    return replace(samples, frame=torch.empty_like(frame).index_copy(0, order, frame))
 
 
 def name_of(meta: ClipMeta, frame_id: int) -> str:
