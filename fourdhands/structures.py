@@ -195,6 +195,11 @@ class ClipBatch(TensorStruct):
         """Height and width of the crops."""
         return self.crops.shape[-2], self.crops.shape[-1]
 
+    def at_slot(self, slot: int) -> "ClipBatch":
+        """One frame of each clip, (B, 1)."""
+        meta = tuple(replace(one, frame_ids=one.frame_ids[slot : slot + 1]) for one in self.meta)
+        return replace(self[:, slot : slot + 1], meta=meta)
+
     @property
     def hand_visible(self) -> Tensor:
         """(B, T, S) bool: a present hand in a valid frame."""

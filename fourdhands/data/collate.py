@@ -4,11 +4,14 @@ Everything but the pixels is computed for the whole batch at once; every frame i
 every crop cut in one warp.
 """
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import cv2
@@ -95,6 +98,50 @@ class StoredClip:
     def _bad_frame(self, index: int, reason: str) -> BadSampleError:
         shard = str(self._labels.sample.get("__url__", ""))
         return BadSampleError(shard, self.clip.key, _jpg(index), f"{reason}; write the shard again")
+
+
+class JoinedClip(StoredClip):
+    """Clips of one recording that follow each other, as one of the name of the middle one."""
+
+    def __init__(self, before: StoredClip | None, middle: StoredClip, after: StoredClip | None):
+        """Join those that are there."""
+        self._middle = middle
+        self._parts = [part for part in (before, middle, after) if part is not None]
+        starts = [0, *itertools.accumulate(part.num_frames for part in self._parts)]
+        self._starts, self.num_frames = starts[:-1], starts[-1]
+        first = 0 if before is None else before.num_frames
+        self.own = range(first, first + middle.num_frames)
+        """The frames of the middle one."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The middle one's."""
+        return self._middle.place
+
+    @cached_property
+    def clip(self) -> Clip:  # type: ignore[override]  # made once, as that of a single one is
+        """Labels of all; see `StoredClip.clip`."""
+        clips = [part.clip for part in self._parts]
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(clip, name) for clip in clips]) for name in ARRAYS
+        }
+        ids = tuple(number for clip in clips for number in clip.frame_ids)
+        return replace(self._middle.clip, frame_ids=ids, **arrays)
+
+    def decode_frame(self, index: int) -> NDArray[np.uint8]:
+        """See `StoredClip.decode_frame`."""
+        part = bisect_right(self._starts, index) - 1
+        return self._parts[part].decode_frame(index - self._starts[part])
+
+
+def follows(first: StoredClip, second: StoredClip) -> bool:
+    """Whether a clip goes on where another one of its recording ends."""
+    one, two = first.clip, second.clip
+    same = ("dataset", "sequence", "camera", "fps", "image_size")
+    if any(getattr(one, name) != getattr(two, name) for name in same):
+        return False
+    steps = [b - a for clip in (one, two) for a, b in pairwise(clip.frame_ids)]
+    return bool(steps) and 0 < two.frame_ids[0] - one.frame_ids[-1] <= min(steps)
 
 
 class _StoredLabels:

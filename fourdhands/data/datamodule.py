@@ -289,8 +289,17 @@ class ClipDataModule(pl.LightningDataModule):
         """The exact pass over `config.test`."""
         return self.eval_dataloader("test")
 
-    def eval_dataloader(self, split: str, negative_share: float = 0.0) -> EvalLoader:
-        """The exact pass over any split, hands giving way to crops without one if wanted."""
+    def eval_dataloader(
+        self, split: str, negative_share: float = 0.0, target: int | None = None
+    ) -> EvalLoader:
+        """The exact pass over any split.
+
+        Args:
+            split: train, val or test.
+            negative_share: of the hands that give way to crops without one.
+            target: slot of a window in which every frame stands once; None for windows in which
+                every frame stands once wherever it falls.
+        """
         stream = EvalStream(
             self.check(split),
             self._collate,
@@ -299,6 +308,7 @@ class ClipDataModule(pl.LightningDataModule):
             batch_size=self.config.batch_size,
             negative_share=negative_share,
             mirrored_copies=self.config.mirrored_copy == 1,
+            target=target,
             **self._ranks(),
         )
         return EvalLoader(stream, self.config.num_workers)

@@ -9,7 +9,7 @@ the sample `key` are named `key.member`:
     000.mask.png ...  (optional)   uint8: 0 background, 1 right hand, 2 left hand, 3 anything else
     000.depth.png ... (optional)   uint16: depth in units of 0.1 mm, 0 where nothing was hit
     <array>.npy                    one per entry of `ARRAYS`, over the clip's F frames
-    vertices.npy      (optional)   meshes that the data set itself brings
+    <array>.npy       (optional)   those of `OPTIONAL`, where the data set has them
 """
 
 import ast
@@ -57,9 +57,13 @@ ARRAYS: Final[Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]] = {
 }
 """Arrays of every clip: shape after the frame dimension, and dtype."""
 
-VERTICES: Final = ((_S, NUM_VERTICES, 3), _FLOAT)
-"""The same of the one array that a clip may lack."""
-_LAYOUT: Final = {**ARRAYS, "vertices": VERTICES}
+OPTIONAL: Final[Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]] = {
+    "vertices": ((_S, NUM_VERTICES, 3), _FLOAT),
+    "hands_shown": ((_S,), _BOOL),
+    "person_area": ((), _FLOAT),
+}
+"""The same of the arrays that a clip may lack."""
+_LAYOUT: Final = {**ARRAYS, **OPTIONAL}
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _MEMBER = re.compile(r"(\d{3})\.(jpg|mask\.png|depth\.png)")
@@ -139,6 +143,10 @@ class Clip:
         intrinsics_known: whether the intrinsics are the camera's, not a guess from the image size.
         all_hands_labelled: whether whatever looks like a hand has a bbox, in every frame.
         vertices: (F, S, V, 3) camera frame, in MANO's order; None where no mesh is valid.
+        hands_shown: (F, S) which hands the data set says the image shows, labelled or not; None
+            where it does not say.
+        person_area: (F,) pixels^2 of the person whose hands these are, as COCO measures it; None
+            where nobody knows.
         masks: F encoded png, or empty.
         depths: F encoded png, or empty.
     """
@@ -170,6 +178,8 @@ class Clip:
     intrinsics_known: bool = True
     all_hands_labelled: bool = True
     vertices: NDArray[np.float32] | None = None
+    hands_shown: NDArray[np.bool_] | None = None
+    person_area: NDArray[np.float32] | None = None
     masks: tuple[bytes, ...] = ()
     depths: tuple[bytes, ...] = ()
 
@@ -211,9 +221,11 @@ def encode_clip(clip: Clip) -> dict[str, bytes | str]:
         "__key__": clip.key,
         "meta.json": json.dumps(meta).encode(),
     }
-    for name in ARRAYS if clip.vertices is None else _LAYOUT:
+    for name in _LAYOUT:
+        if (array := getattr(clip, name)) is None:
+            continue
         file = io.BytesIO()
-        np.lib.format.write_array(file, getattr(clip, name), version=(1, 0), allow_pickle=False)
+        np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
         sample[f"{name}.npy"] = file.getvalue()
     for ending, images in (("jpg", clip.frames), ("mask.png", clip.masks)):
         sample |= {f"{k:03d}.{ending}": image for k, image in enumerate(images)}
@@ -236,9 +248,11 @@ def decode_clip(sample: Mapping[str, Any]) -> Clip:
             key=key,
             **_read_meta(_member(sample, "meta.json")),
             **{name: _read_array(_member(sample, f"{name}.npy"), name) for name in ARRAYS},
-            vertices=_read_array(sample["vertices.npy"], "vertices")
-            if "vertices.npy" in sample
-            else None,
+            **{
+                name: _read_array(sample[f"{name}.npy"], name)
+                for name in OPTIONAL
+                if f"{name}.npy" in sample
+            },
             frames=images["jpg"],
             masks=images["mask.png"],
             depths=images["depth.png"],
@@ -346,11 +360,11 @@ def _check(clip: Clip) -> None:
     """Check everything that is cheap to check: all but the images' contents."""
     _check_names(clip)
     for name, (trailing, dtype) in _LAYOUT.items():
-        if name == "vertices" and clip.vertices is None:
-            if clip.vertices_valid.any():
+        array = getattr(clip, name)
+        if name in OPTIONAL and array is None:
+            if name == "vertices" and clip.vertices_valid.any():
                 raise _MemberError("vertices.npy", "is missing; vertices_valid says it is there")
             continue
-        array = getattr(clip, name)
         shape = (clip.num_frames, *trailing)
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
             found = f"{getattr(array, 'dtype', type(array))} {getattr(array, 'shape', '')}"

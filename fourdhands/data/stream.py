@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fourdhands.data.augment import AugmentConfig, ClipChange
-from fourdhands.data.collate import Collate, StoredClip, Window
+from fourdhands.data.collate import Collate, JoinedClip, StoredClip, Window, follows
 from fourdhands.data.manifest import ShardSet
 from fourdhands.data.negatives import NegativeDraw
 from fourdhands.data.schema import BadSampleError
@@ -235,6 +235,9 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
     and workers may get unequal numbers of batches. `ClipMeta.key`, its frame ids and the times tell
     how to put sequences together again. A broken sample ends the pass, or figures would be of other
     data than they say.
+
+    With a target, every frame gets a window of its own instead (see `target_windows`), which may
+    reach into the neighbouring clips of its shard.
     """
 
     def __init__(
@@ -247,10 +250,12 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
         batch_size: int,
         negative_share: float = 0.0,
         mirrored_copies: bool = False,
+        target: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
         """Describe the stream; see `TrainStream`."""
+        self.target = target
         self.sets, self.collate = tuple(sets), collate
         self.gap, self.gap_fps = gap, gap_fps
         self.negative_share, self.mirrored_copies = negative_share, mirrored_copies
@@ -262,24 +267,26 @@ class EvalStream(IterableDataset[ClipBatch | StreamError]):
 
     def _batches(self) -> Iterator[ClipBatch]:
         slot, workers = _worker()
-        windows = (
-            window
-            for one in self.sets
-            for stored in read_lane(
-                one.shards, self.rank * workers + slot, self.world_size * workers
-            )
-            for window in evaluation_windows(
-                stored,
-                self.collate.num_frames,
-                frames_apart(stored, self.gap, self.gap_fps),
-            )
-        )
+        lane, lanes = self.rank * workers + slot, self.world_size * workers
+        windows = (window for one in self.sets for window in self._windows(one, lane, lanes))
         while batch := list(itertools.islice(windows, self.batch_size)):
             yield self.collate(
                 batch,
                 negatives=self._negatives(batch) if self.negative_share else None,
                 copied=torch.ones(len(batch), dtype=torch.bool) if self.mirrored_copies else None,
             )
+
+    def _windows(self, one: ShardSet, lane: int, lanes: int) -> Iterator[Window]:
+        T = self.collate.num_frames
+        if self.target is None:
+            for stored in read_lane(one.shards, lane, lanes):
+                gap = frames_apart(stored, self.gap, self.gap_fps)
+                yield from evaluation_windows(stored, T, gap)
+            return
+        for shard in one.shards[lane::lanes]:  # whole, for neighbours to stay together
+            for joined in with_neighbours(read_lane([shard], 0, 1)):
+                gap = frames_apart(joined, self.gap, self.gap_fps)
+                yield from target_windows(joined, T, gap, self.target)
 
     def _negatives(self, windows: Sequence[Window]) -> NegativeDraw:
         """The same for a window wherever and with whichever others it is served."""
@@ -328,6 +335,28 @@ def evaluation_windows(stored: StoredClip, num_frames: int, gap: int) -> Iterato
         frames = range(phase, stored.num_frames, gap)
         for first in range(0, len(frames), num_frames):
             yield Window(stored, tuple(frames[first : first + num_frames]))
+
+
+def target_windows(joined: JoinedClip, num_frames: int, gap: int, target: int) -> Iterator[Window]:
+    """A window for every frame of the middle clip, which stands in its slot `target`.
+
+    Frames beyond the ends are the last ones within, so that all of a window are valid.
+    """
+    steps = [gap * (slot - target) for slot in range(num_frames)]
+    for frame in joined.own:
+        earliest = frame % gap
+        latest = frame + (joined.num_frames - 1 - frame) // gap * gap
+        yield Window(joined, tuple(min(max(frame + s, earliest), latest) for s in steps))
+
+
+def with_neighbours(clips: Iterator[StoredClip]) -> Iterator[JoinedClip]:
+    """Each clip together with the one before and the one after, if they are of one run."""
+    before, middle = None, next(clips, None)
+    while middle is not None:
+        after = next(clips, None)
+        goes_on = after is not None and follows(middle, after)
+        yield JoinedClip(before, middle, after if goes_on else None)
+        before, middle = middle if goes_on else None, after
 
 
 def raise_error(error: Exception) -> Never:

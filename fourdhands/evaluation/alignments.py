@@ -5,7 +5,7 @@ labelled may come out as anything; masks decide what counts.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.geometry.alignment import procrustes_align
 from fourdhands.skeleton import WRIST, Side
 
-Points = Literal["joints", "vertices"]
+Points = Literal["joints", "vertices", "joints_2d"]
 MIDDLE: Final = 9
 """First joint of the middle finger: IntagHand's root, and the end of the bone that sets scales."""
 
@@ -27,7 +27,7 @@ class Compared:
     """Points of N images laid over each other.
 
     Attributes:
-        predicted: (N, S, K, 3); of other things than points (N, S, K, any number).
+        predicted: (N, S, K, 3); of other things than points (N, S, K, any number), as pixels.
         true: alike.
         valid: (N, S, K) bool, which count.
     """
@@ -48,7 +48,7 @@ class Compared:
 
     def only(self, keep: Tensor) -> "Compared":
         """Leave out what is not to count: bool, of a shape that fits (N, S, K)."""
-        chosen = Compared(self.predicted, self.true, self.valid & keep)
+        chosen = replace(self, valid=self.valid & keep)
         chosen.__dict__["distances"] = self.distances  # they are the same; measured once
         return chosen
 
@@ -143,18 +143,43 @@ def back_projected(pair: Pair, points: Points) -> Compared:
     return Compared(moved - moved_wrist, found.true - true_wrist, valid)
 
 
+def from_meshes(alignment: Alignment) -> Alignment:
+    """The same with joints regressed from the meshes, of hands that have one.
+
+    Where nobody has regressed any, joints stay those that truth and prediction bring.
+    """
+
+    def regressed(samples: HandSamples) -> HandSamples:
+        if samples.mesh_joints is None:
+            return samples
+        valid = samples.vertices_valid[..., None].expand(samples.joints_valid.shape)
+        return replace(samples, joints=samples.mesh_joints, joints_valid=valid)
+
+    def aligned(pair: Pair, points: Points) -> Compared:
+        both = replace(pair, predicted=regressed(pair.predicted), true=regressed(pair.true))
+        return alignment(both, points)
+
+    return aligned
+
+
 def at_depth(points: Tensor, depth: Tensor) -> Tensor:
     """Move points (..., 3) along their line of sight to a depth (..., 1)."""
     return torch.cat((points[..., :2] / points[..., 2:] * depth, depth), -1)
 
 
 def _points(samples: HandSamples, points: Points) -> Tensor:
-    return samples.joints if points == "joints" else samples.vertices
+    return {
+        "joints": samples.joints,
+        "vertices": samples.vertices,
+        "joints_2d": samples.joints_2d,
+    }[points]
 
 
 def _valid(pair: Pair, points: Points) -> Tensor:
     if points == "joints":
         return pair.true.joints_valid
+    if points == "joints_2d":
+        return pair.true.joints_2d_valid
     return pair.true.vertices_valid[..., None].expand(pair.true.vertices.shape[:-1])
 
 
@@ -182,6 +207,32 @@ def between_wrists(pair: Pair, points: Points = "joints") -> Compared:
 
     valid = pair.true.joints_valid[..., WRIST].all(-1)[:, None, None]
     return Compared(offset(pair.predicted), offset(pair.true), valid)
+
+
+def between_shown_wrists(pair: Pair, points: Points = "joints") -> Compared:
+    """InterWild's on HIC: of all images that show both hands.
+
+    The wrist of a hand that is not labelled counts as the origin, as a mesh of zeros gives it.
+    """
+    valid = pair.true.joints_valid[..., None]
+    true = replace(
+        pair.true,
+        joints=torch.where(valid, pair.true.joints, 0.0),
+        joints_valid=pair.interacting[:, None, None].expand(pair.true.joints_valid.shape),
+    )
+    return between_wrists(replace(pair, true=true), points)
+
+
+def both_from_right_wrist(pair: Pair, points: Points) -> Compared:
+    """Both hands relative to the right one's wrist, where both are labelled (InterWild's RRVE)."""
+    found = absolute(pair, points)
+    right = slice(Side.RIGHT, Side.RIGHT + 1)
+    valid = found.valid & found.valid.any(-1).all(-1)[:, None, None]
+    return Compared(
+        found.predicted - _joint(pair.predicted, WRIST)[:, right],
+        found.true - _joint(pair.true, WRIST)[:, right],
+        valid & pair.true.joints_valid[:, right, WRIST, None],
+    )
 
 
 def between_back_projected_wrists(pair: Pair, points: Points = "joints") -> Compared:
@@ -227,7 +278,47 @@ def accelerations(
     return Compared(predicted, true, valid)
 
 
-def in_image(pair: Pair, points: Points = "joints") -> Compared:
+# ---- the image -----------------------------------------------------------------------------------
+
+
+def in_image(pair: Pair, points: Points = "joints_2d") -> Compared:
     """Joints in pixels of the full image, where the prediction has any: (N, S, J, 2)."""
-    valid = pair.true.joints_2d_valid & pair.predicted.joints_2d_valid
-    return Compared(pair.predicted.joints_2d, pair.true.joints_2d, valid)
+    found = absolute(pair, "joints_2d")
+    return replace(found, valid=found.valid & pair.predicted.joints_2d_valid)
+
+
+@dataclass(frozen=True)
+class Detections(Compared):
+    """Hands of persons, to be found in photographs of several persons: (N, S, J, 2) pixels.
+
+    Attributes:
+        image: (N,) int64, the photograph that each person is in.
+        area: (N,) pixels^2 of each person.
+        score: (N, S) how surely each hand was found.
+        found: (N, S) whether it was found at all.
+    """
+
+    image: Tensor
+    area: Tensor
+    score: Tensor
+    found: Tensor
+
+
+def detections(pair: Pair, points: Points = "joints_2d") -> Detections:
+    """COCO's: hands of the persons of an image, which `frame` numbers.
+
+    Raises:
+        ValueError: a labelled person has no area.
+    """
+    compared = absolute(pair, "joints_2d")
+    lacking = compared.valid.flatten(1).any(1) & (pair.true.area <= 0)
+    if lacking.any():
+        name = pair.true.names[int(lacking.nonzero()[0])]
+        raise ValueError(f"the truth has no area of {name!r}, which OKS needs; convert it anew")
+    return Detections(
+        **vars(compared),
+        image=pair.true.frame,
+        area=pair.true.area,
+        score=pair.predicted.handedness,
+        found=pair.predicted.joints_2d_valid.any(-1),
+    )

@@ -34,7 +34,9 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float]:
+def score(
+    protocol: Protocol, pair: Pair, *, any_count: bool, joints_of_mesh: Tensor | None = None
+) -> dict[str, float]:
     """A protocol's figures.
 
     Several processes (`torch.distributed`, with a backend for the CPU's tensors) may each have a
@@ -44,6 +46,8 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
         protocol: the rules.
         pair: predictions in the truth's order.
         any_count: whether there may be other than the official number of images.
+        joints_of_mesh: (S, J, V) makes joints of meshes, for protocols that want such; None to
+            stay with the joints that truth and predictions bring.
 
     Raises:
         ValueError: there are no images, or not the official number; hands are not labelled as the
@@ -52,15 +56,18 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
     images = _of_all_processes(len(pair))
     if not images:
         raise ValueError("the benchmark is empty: there is no image to score")
-    if protocol.images not in (None, images) and not any_count:
+    if protocol.counts and images not in protocol.counts.values() and not any_count:
+        counts = " or ".join(f"{count} ({of})" for of, count in protocol.counts.items())
+        if protocol.images is not None:
+            counts = str(protocol.images)
         raise ValueError(
-            f"{protocol.title} has {protocol.images} images, here are {images}: figures of "
+            f"{protocol.title} has {counts} images, here are {images}: figures of "
             "others cannot be compared with it; say --any_count true to see them nevertheless"
         )
     check_labels(protocol, pair)
     if not any(column.points == "vertices" for column in protocol.columns):
         pair = replace(
-            pair, predicted=_without_meshes(pair.predicted), true=_without_meshes(pair.true)
+            pair, predicted=pair.predicted.without_meshes(), true=pair.true.without_meshes()
         )
     before = NEIGHBOURS if any(column.temporal for column in protocol.columns) else 0
     metrics = ProtocolMetrics(protocol)
@@ -69,6 +76,12 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
     bar = tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False)
     with _one_thread():
         for piece, repeated in bar:
+            if joints_of_mesh is not None:
+                piece = replace(
+                    piece,
+                    predicted=_regressed(piece.predicted, joints_of_mesh),
+                    true=_regressed(piece.true, joints_of_mesh),
+                )
             metrics.update(piece, repeated)
         if any(column.trajectory for column in protocol.columns):
             for sequences in pair.trajectories(CHUNK, order):
@@ -84,9 +97,8 @@ def check_labels(protocol: Protocol, pair: Pair) -> None:
     """
     true = pair.true
     there = true.joints_valid.any(-1)
-    labelled = true.joints_valid.any() | true.vertices_valid.any() | true.joints_2d_valid.any()
-    if not _of_all_processes(int(labelled)):
-        raise ValueError("nothing is labelled in any image: there is no hand to score")
+    if not _of_all_processes(int(_anything_labelled(protocol, true))):
+        raise ValueError(f"the truth has no label of anything that {protocol.title} counts")
     if protocol.complete == "joints":
         return
     for samples, what in ((true, "labelled"), (pair.predicted, "predicted")):
@@ -109,6 +121,16 @@ def check_labels(protocol: Protocol, pair: Pair) -> None:
         )
 
 
+def _anything_labelled(protocol: Protocol, true: HandSamples) -> bool:
+    joints = true.joints_valid.any() | true.vertices_valid.any()  # or joints are made of meshes
+    labels = {
+        "joints": joints,
+        "vertices": true.vertices_valid.any(),
+        "joints_2d": true.joints_2d_valid.any(),
+    }
+    return any(column.alone or bool(labels[column.points]) for column in protocol.columns)
+
+
 def _missing(samples: HandSamples, there: Tensor) -> Tensor:
     """(N, S, J) joints of hands that are there, (N, S), of which nothing is known.
 
@@ -123,10 +145,6 @@ def _first(samples: HandSamples, which: Tensor) -> str:
     """The first of some hands, (N, S) bool, in words."""
     image, side = which.nonzero()[0].tolist()
     return f"{Side(side).name.lower()} hand in {samples.names[image]!r}"
-
-
-def _without_meshes(samples: HandSamples) -> HandSamples:
-    return replace(samples, vertices=samples.vertices[:, :, :0])
 
 
 @contextmanager
@@ -150,6 +168,11 @@ def _of_all_processes(number: int) -> int:
     total = torch.tensor(number)
     dist.all_reduce(total)
     return int(total)
+
+
+def _regressed(samples: HandSamples, joints_of_mesh: Tensor) -> HandSamples:
+    joints = joints_of_mesh.to(samples.vertices) @ samples.vertices
+    return replace(samples, mesh_joints=joints)
 
 
 class ProtocolMetrics:
@@ -200,8 +223,10 @@ class ProtocolMetrics:
         Args:
             pair: in double precision and in order; meshes are not looked at.
         """
+        done: set[Counted] = set()
         for column in self.protocol.columns:
-            if column.trajectory:
+            if column.trajectory and _counted(column) not in done:
+                done.add(_counted(column))
                 compared = _checked(column.alignment(pair, column.points), column)
                 self.statistics[column.key].update(_chosen(compared, pair, column.chosen))
 

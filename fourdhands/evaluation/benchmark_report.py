@@ -46,6 +46,7 @@ class BenchmarkReport:
             "format_version": 1,
             "version": __version__,
             "protocol": self.protocol.name,
+            "note": self.protocol.note,
             "method": self.method,
             "images": self.images,
             "hashes": self.hashes,

@@ -87,6 +87,7 @@ def draw_choices(
     batches: Iterable[ClipBatch],
     hand_model: HandModel,
     device: torch.device | str = "cpu",
+    target: int | None = None,
 ) -> Image:
     """Find the chosen frames in the data once more and draw them, a row each.
 
@@ -96,6 +97,7 @@ def draw_choices(
         batches: the same data; read only as far as needed.
         hand_model: on `device`.
         device: where the predictor wants its batches.
+        target: the slot of each window that was scored; None for all of them.
     """
     rows: dict[Sample, list[Image]] = {}
     wanted = {choice.sample for choice in choices}
@@ -104,6 +106,7 @@ def draw_choices(
             (clip, frame, sample)
             for clip, meta in enumerate(batch.meta)
             for frame, frame_id in enumerate(meta.frame_ids)
+            if target in (None, frame)
             if (sample := Sample(meta.name, frame_id)) in wanted
         ]
         if not found:

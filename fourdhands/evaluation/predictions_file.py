@@ -6,7 +6,7 @@ is large in it stays on disk.
 
 import sys
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,16 +93,21 @@ def load_samples(path: Path) -> HandSamples:
         elif not optional:
             raise ValueError(f"{path}: the array {name!r} is missing")
     _check_values(path, found)
-    return _samples(path, names, found)
+    if "sequence" in arrays:
+        _texts(path, "sequence", arrays["sequence"])
+    return replace(samples_of(names, arrays), file=found.file)
 
 
-def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
+def match(
+    predicted: HandSamples, true: HandSamples, source: str, *, may_miss: bool = False
+) -> Pair:
     """Bring predictions into the truth's order.
 
     Args:
         predicted: of at least the true images.
         true: what is asked for.
         source: of the predictions, for messages.
+        may_miss: whether hands may be missing in the image, which then counts against the method.
 
     Raises:
         ValueError: an image, or a hand that is labelled, has no prediction; or there are others.
@@ -119,7 +124,8 @@ def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
         else predicted.take(torch.tensor([places[name] for name in true.names]))
     )
     kinds = ["joints", "vertices"]
-    kinds += ["joints_2d"] if ordered.joints_2d_valid.any() else []  # all of them, or none
+    if ordered.joints_2d_valid.any() and not may_miss:  # all of them, or none
+        kinds.append("joints_2d")
     for kind in kinds:
         lacking = getattr(true, f"{kind}_valid") & ~getattr(ordered, f"{kind}_valid")
         if lacking.any():
@@ -136,17 +142,17 @@ def _names(path: Path, names: NDArray[Any] | None) -> tuple[str, ...]:
         raise ValueError(f"{path}: it holds no images")
     if names is None or names.dtype.kind != "U" or names.ndim != 1:
         raise ValueError(f"{path}: names are missing, or not a list of texts")
-    found = tuple(_texts(path, "names", names).tolist())
+    _texts(path, "names", names)
+    found = tuple(names.tolist())
     if len(set(found)) != len(found):
         twice = Counter(found).most_common(1)[0][0]
         raise ValueError(f"{path}: a name stands twice, {twice!r}; each image has its own")
     return found
 
 
-def _texts(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
+def _texts(path: Path, name: str, array: NDArray[Any]) -> None:
     if array.itemsize and array.view(np.uint32).max() > sys.maxunicode:
         raise ValueError(f"{path}: {name} are not texts: some of their characters do not exist")
-    return array
 
 
 def _check_form(
@@ -203,12 +209,12 @@ def _check_cameras(path: Path, cameras: NDArray[Any]) -> None:
         )
 
 
-def _samples(path: Path, names: tuple[str, ...], found: Arrays) -> HandSamples:
-    arrays = found.arrays
+def samples_of(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSamples:
+    """Samples of a file's arrays, by their names; what it may lack gets its default."""
     count = len(names)
     valid = arrays["joints_valid"]
-    sequences = _texts(path, "sequence", arrays.pop("sequence", np.array(names)))
-    numbers = np.unique(sequences, return_inverse=True)[1]
+    sequences = arrays.get("sequence", np.array(names))
+    numbers = np.unique(sequences, return_inverse=True)[1] if count else np.zeros(0, np.int64)
     tensors = {
         "vertices": np.zeros((count, _S, 0, 3), np.float32),
         "vertices_valid": np.zeros((count, _S), bool),
@@ -219,11 +225,11 @@ def _samples(path: Path, names: tuple[str, ...], found: Arrays) -> HandSamples:
         "fps": np.ones(count, np.float32),
         "cam_from_world": np.tile(np.eye(4, dtype=np.float32), (count, 1, 1)),
         "area": np.zeros(count, np.float32),
-        **arrays,
+        **{name: array for name, array in arrays.items() if name != "sequence"},
         "sequence": numbers.reshape(-1),
     }
     tensors["frame"] = tensors["frame"].astype(np.int64)
     loaded = {name: torch.from_numpy(array) for name, array in tensors.items()}
     mano = {name: loaded.pop(name) for name in _MANO if name in loaded}
     hands = HandState(**mano) if mano else None
-    return HandSamples(names=names, hands=hands, file=found.file, **loaded)
+    return HandSamples(names=names, hands=hands, file=None, **loaded)

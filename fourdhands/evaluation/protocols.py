@@ -5,7 +5,7 @@ computed once for a batch.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
 
@@ -19,14 +19,19 @@ from fourdhands.evaluation.alignments import (
     accelerations,
     back_projected,
     between_back_projected_wrists,
+    between_shown_wrists,
     between_wrists,
     bone_scaled,
+    both_from_right_wrist,
+    detections,
+    from_meshes,
     handedness_hits,
     in_image,
     root_relative,
     scale_translation,
     similarity,
 )
+from fourdhands.evaluation.keypoint_precision import KeypointPrecision
 from fourdhands.evaluation.penetration import penetration_depth, penetration_volume
 from fourdhands.evaluation.statistics import (
     AreaUnderCurve,
@@ -37,7 +42,7 @@ from fourdhands.evaluation.statistics import (
     PooledMean,
 )
 from fourdhands.evaluation.trajectories import FIRST_FRAMES, aligned_in_world, along_path, in_world
-from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES
+from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES, Side
 
 Chosen = Literal["all", "single", "interacting", "right", "left"]
 """Images of one or two labelled hands, or hands of one side."""
@@ -55,7 +60,7 @@ class Column:
         name: as the official program prints it.
         statistic: makes an empty one.
         alignment: what the statistic sees; of a `Compared`.
-        points: joints or vertices.
+        points: joints, vertices, or joints in the image.
         factor: from SI units to the figure's.
         chosen: which hands or images count.
         part: of the statistic's numbers, if it has several.
@@ -84,7 +89,7 @@ class Protocol:
     Attributes:
         name: as on the command line.
         title: for tables.
-        dataset: name in the clips; empty for any.
+        dataset: name in the clips, which may have more after a dash; empty for any.
         split: of it.
         columns: its figures.
         images: how many there are to be; None if nobody knows.
@@ -92,6 +97,14 @@ class Protocol:
         complete: what is labelled whole or not at all: a hand of which anything is labelled then
             counts with all joints, as the official program counts it; labels that lack some are
             refused, and with `images` also images without a hand.
+        other_images: how many there may be of other annotations, by what these are.
+        root: what points are relative to, in words, as the four below.
+        scaling: what is done about scale.
+        joints: where they come from.
+        meshes: likewise; empty if none are looked at.
+        validity: what counts.
+        tips: vertices of the fingertips, from thumb to little finger, of joints that are regressed
+            from meshes; None if every joint is the one that truth and prediction bring.
     """
 
     name: str
@@ -102,6 +115,19 @@ class Protocol:
     images: int | None = None
     note: str = ""
     complete: Complete = "joints"
+    other_images: Mapping[str, int] = field(default_factory=dict)
+    root: str = "the wrist"
+    scaling: str = "none"
+    joints: str = "the data set's own, 21 a hand"
+    meshes: str = ""
+    validity: str = "labelled joints"
+    tips: tuple[int, ...] | None = None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """All numbers of images that there may be, by what they are of; empty if nobody knows."""
+        own = {} if self.images is None else {"the official list": self.images}
+        return {**own, **self.other_images}
 
 
 # ---- columns -------------------------------------------------------------------------------------
@@ -212,14 +238,33 @@ _INTERNET: Final = (
     Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between_back_projected_wrists, "joints", MILLI),
     Column("handedness", "handedness accuracy", PooledMean, handedness_hits, "joints"),
 )
-_INTERWILD: Final = (
-    *_by_kind("mpjpe", "MPJPE", _INTERNET_MPJPE, root_relative, "joints", _KINDS),
-    *_by_kind("mpvpe", "MPVPE", PooledMean, root_relative, "vertices", _KINDS),
-    Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between_wrists, "joints", MILLI, "interacting"),
-)
+from_mesh_wrists = from_meshes(root_relative)
+bone_scaled_meshes = from_meshes(bone_scaled)
+
+
+def _proper(mesh: bool = True) -> tuple[Column, ...]:
+    """Errors after the best similarity with a proper rotation: a mirrored hand is wrong."""
+    joints = Column("pa_mpjpe_mm", "PA-MPJPE (mm)", PooledMean, similarity, "joints", MILLI)
+    meshes = Column("pa_mpvpe_mm", "PA-MPVPE (mm)", PooledMean, similarity, "vertices", MILLI)
+    return (joints, meshes) if mesh else (joints,)
+
+
+def _interwild(between: Alignment, joints: Alignment = root_relative) -> tuple[Column, ...]:
+    """InterWild's figures; data sets differ in joints and in the vector between the wrists."""
+    offset = from_meshes(both_from_right_wrist)
+    return (
+        *_by_kind("mpjpe", "MPJPE", _INTERNET_MPJPE, joints, "joints", _KINDS),
+        *_by_kind("mpvpe", "MPVPE", ImageMean, from_mesh_wrists, "vertices", _KINDS),
+        Column("mrrpe_mm", "MRRPE (mm)", PooledMean, between, "joints", MILLI, "interacting"),
+        Column("rrve_mm", "RRVE (mm)", PooledMean, offset, "vertices", MILLI, "interacting"),
+        *_proper(),
+    )
+
+
 _INTAGHAND: Final = (
-    *_by_kind("mpjpe", "MPJPE", PooledMean, bone_scaled, "joints", ("all", *_SIDES)),
-    *_by_kind("mpvpe", "MPVPE", PooledMean, bone_scaled, "vertices", ("all", *_SIDES)),
+    *_by_kind("mpjpe", "MPJPE", PooledMean, bone_scaled_meshes, "joints", ("all", *_SIDES)),
+    *_by_kind("mpvpe", "MPVPE", PooledMean, bone_scaled_meshes, "vertices", ("all", *_SIDES)),
+    *_proper(),
 )
 _ARCTIC: Final = (
     Column("mpjpe_ra_mm", "MPJPE-RA (mm)", ImageMean, root_relative, "joints", MILLI),
@@ -233,10 +278,10 @@ _ARCTIC: Final = (
         temporal=True,
     ),
 )
-_H2O: Final = _by_kind("mepe", "MEPE", PooledMean, absolute, "joints", _SIDES)
-
-
-# ---- motion, and hands in each other -------------------------------------------------------------
+_H2O: Final = (
+    *_by_kind("mepe", "MEPE", PooledMean, absolute, "joints", _SIDES),
+    *_proper(mesh=False),
+)
 
 
 def _acceleration_errors(of: Alignment, prefix: str = "", name: str = "Acc") -> tuple[Column, ...]:
@@ -258,6 +303,53 @@ def _acceleration_errors(of: Alignment, prefix: str = "", name: str = "Acc") -> 
             temporal=True,
         ),
     )
+
+
+EPE_2D: Final = Column("epe_2d_px", "2D EPE (px)", PooledMean, in_image, "joints_2d")
+_SCENES: Final = (
+    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
+    Column("mpvpe_mm", "MPVPE (mm)", PooledMean, root_relative, "vertices", MILLI),
+    *_proper(),
+    _MRRPE,
+    EPE_2D,
+    Column("pck_auc", "PCK, AUC", partial(AreaUnderCurve, NUM_JOINTS), root_relative, "joints"),
+    *_acceleration_errors(root_relative, name="acceleration error"),
+    Column("handedness", "handedness accuracy", PooledMean, handedness_hits, "joints"),
+)
+
+
+def _found(prefix: str, name: str, sides: tuple[Side, ...]) -> tuple[Column, ...]:
+    statistic = partial(KeypointPrecision, sides)
+    return tuple(
+        Column(f"{prefix}_{key}", f"{name}, {title}", statistic, detections, "joints_2d", part=part)
+        for part, (key, title) in enumerate(
+            (("ap", "AP"), ("ap50", "AP50"), ("ap75", "AP75"), ("ar", "AR"))
+        )
+    )
+
+
+_COCO: Final = (
+    *_found("left", "left hand", (Side.LEFT,)),
+    *_found("right", "right hand", (Side.RIGHT,)),
+    *_found("both", "both hands", tuple(Side)),
+)
+
+_INTAGHAND_TIPS: Final = (745, 317, 444, 556, 673)
+_INTERWILD_TIPS: Final = (745, 317, 445, 556, 673)
+_OWN_MESHES: Final = "the data set's own, or MANO's of its parameters"
+_FROM_MESH_WRISTS: Final = "the wrist; of meshes the one that is regressed from them"
+_INTERNET_VALIDITY: Final = (
+    "joints that are labelled in the image, with their wrist; wrists count with no error"
+)
+_INTERHAND_IMAGES: Final = {
+    "all annotations, 5 fps": 849_160,
+    "human annotations": 121_573,
+    "machine annotations, 5 fps": 727_587,
+}
+_ALL_VALID: Final = "all joints, vertices and images"
+
+
+# ---- motion, and hands in each other -------------------------------------------------------------
 
 
 def _in_world(key: str, name: str, *, frames: int | None, length: int, together: bool) -> Column:
@@ -295,11 +387,10 @@ PENETRATION: Final = (
     ),
 )
 """A protocol of their own: tables that lack them should neither want meshes nor wait minutes."""
-EPE_2D: Final = Column("epe_2d_px", "2D EPE (px)", PooledMean, in_image)
 _INTERHAND_30FPS: Final = (
-    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, bone_scaled, "joints", MILLI),
-    Column("mpvpe_mm", "MPVPE (mm)", PooledMean, bone_scaled, "vertices", MILLI),
-    *_acceleration_errors(partial(root_relative, root=MIDDLE), name="Accel_E"),
+    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, bone_scaled_meshes, "joints", MILLI),
+    Column("mpvpe_mm", "MPVPE (mm)", PooledMean, bone_scaled_meshes, "vertices", MILLI),
+    *_acceleration_errors(from_meshes(partial(root_relative, root=MIDDLE)), name="Accel_E"),
 )
 _WORLD: Final = (
     _in_world("g_mpjpe_mm", "G-MPJPE (mm)", frames=FIRST_FRAMES, length=128, together=True),
@@ -321,10 +412,44 @@ _HMP: Final = (
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
     one.name: one
     for one in (
-        Protocol("ho3d_v2", "HO3D v2", "ho3d_v2", "test", _HO3D, 11_524, complete="images"),
-        Protocol("ho3d_v3", "HO3D v3", "ho3d_v3", "test", _HO3D, 20_137, complete="images"),
-        Protocol("freihand", "FreiHAND", "freihand", "test", _FREIHAND, 3_960, complete="images"),
-        Protocol("dexycb", "DexYCB S0", "dexycb", "test", _DEXYCB, complete="hands"),
+        *(
+            Protocol(
+                f"ho3d_{version}",
+                f"HO3D {version}",
+                f"ho3d_{version}",
+                "test",
+                _HO3D,
+                images,
+                root="none; the wrist in scale-translation",
+                scaling="none; the bone from wrist to middle finger in scale-translation",
+                meshes="the data set's own",
+                validity=_ALL_VALID,
+                complete="images",
+            )
+            for version, images in (("v2", 11_524), ("v3", 20_137))
+        ),
+        Protocol(
+            "freihand",
+            "FreiHAND",
+            "freihand",
+            "test",
+            _FREIHAND,
+            3_960,
+            root="none",
+            meshes="the data set's own",
+            validity=_ALL_VALID,
+            complete="images",
+        ),
+        Protocol(
+            "dexycb",
+            "DexYCB S0",
+            "dexycb",
+            "test",
+            _DEXYCB,
+            root="none; the wrist in root-relative",
+            validity="all joints of images with a labelled hand",
+            complete="hands",
+        ),
         Protocol(
             "interhand26m",
             "InterHand2.6M by InterNet",
@@ -332,15 +457,21 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "test",
             _INTERNET,
             note="pixels of the prediction at the true depth of the wrists",
+            other_images=_INTERHAND_IMAGES,
+            validity=_INTERNET_VALIDITY,
         ),
         Protocol(
             "interhand26m_interwild",
             "InterHand2.6M by InterWild",
             "interhand26m",
             "test",
-            _INTERWILD,
+            _interwild(between_wrists),
             121_573,
-            note="human annotations; meshes relative to their own wrist joint",
+            note="human annotations",
+            root=_FROM_MESH_WRISTS,
+            meshes=_OWN_MESHES,
+            validity=_INTERNET_VALIDITY,
+            tips=_INTERWILD_TIPS,
         ),
         Protocol(
             "interhand26m_intaghand",
@@ -349,18 +480,92 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "test",
             _INTAGHAND,
             note="root: first joint of the middle finger; scaled by the bone to it",
+            root="the first joint of the middle finger",
+            scaling="the true length of the bone from there to the wrist",
+            joints="regressed from the meshes",
+            meshes=_OWN_MESHES,
+            validity="hands with a mesh",
+            tips=_INTAGHAND_TIPS,
         ),
-        Protocol("reinterhand", "Re:InterHand by InterWild", "reinterhand", "test", _INTERWILD),
-        Protocol("hic", "HIC by InterWild", "hic", "test", _INTERWILD),
-        Protocol("arctic", "ARCTIC", "arctic", "val", _ARCTIC, complete="hands"),
-        Protocol("h2o", "H2O", "h2o", "test", _H2O, 23_391, note="no alignment"),
+        Protocol(
+            "reinterhand",
+            "Re:InterHand by InterWild",
+            "reinterhand",
+            "test",
+            _interwild(from_meshes(between_wrists)),
+            root=_FROM_MESH_WRISTS,
+            meshes=_OWN_MESHES,
+            validity=_INTERNET_VALIDITY,
+            tips=_INTERWILD_TIPS,
+        ),
+        Protocol(
+            "hic",
+            "HIC by InterWild",
+            "hic",
+            "test",
+            _interwild(from_meshes(between_shown_wrists), from_mesh_wrists),
+            note="in MRRPE, a hand that is shown and has no mesh has its wrist at the origin",
+            root=_FROM_MESH_WRISTS,
+            joints="regressed from the meshes",
+            meshes="the data set's own",
+            validity="hands with a mesh; in MRRPE all images that show both hands",
+            tips=_INTERWILD_TIPS,
+        ),
+        Protocol(
+            "arctic",
+            "ARCTIC",
+            "arctic",
+            "val",
+            _ARCTIC,
+            meshes="MANO's of the data set's parameters",
+            validity="hands that the official lists call valid, whole",
+            complete="hands",
+        ),
+        Protocol(
+            "h2o",
+            "H2O",
+            "h2o",
+            "test",
+            _H2O,
+            23_391,
+            note="no alignment, but in PA-MPJPE",
+            root="none",
+        ),
+        Protocol(
+            "coco_wholebody",
+            "COCO-WholeBody hands",
+            "coco_wholebody",
+            "val",
+            _COCO,
+            note="one person's hands an image; hands without a label, and predictions for them, "
+            "are left out",
+            root="none; joints in the image",
+            scaling="distances by the root of the person's area",
+            joints="the data set's own in 2D, 21 a hand",
+            validity="labelled joints; hands with at least one",
+        ),
+        Protocol(
+            "scenes",
+            "rendered scenes",
+            "synthetic",
+            "test",
+            _SCENES,
+            meshes=_OWN_MESHES,
+            validity="labelled joints of hands that show",
+        ),
         Protocol(
             "interhand26m_30fps",
             "InterHand2.6M 30 fps by 4DHands",
-            "interhand26m_30fps",
+            "interhand26m",
             "test",
             _INTERHAND_30FPS,
-            note="root: first joint of the middle finger; scaled by the bone to it, Accel_E not",
+            note="30 fps release; Accel_E is not scaled",
+            root="the first joint of the middle finger",
+            scaling="the true length of the bone from there to the wrist; none in Accel_E",
+            joints="regressed from the meshes",
+            meshes=_OWN_MESHES,
+            validity="hands with a mesh",
+            tips=_INTAGHAND_TIPS,
         ),
         Protocol(
             "h2o_world",
@@ -369,9 +574,25 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "test",
             _WORLD,
             note="G, GA: 128 frames, both hands as one; W, WA: 100 frames, each hand by itself",
+            root="the wrist; none in the world",
+            scaling="none; the best in G, GA, W and WA",
         ),
-        Protocol("ho3d_v3_temporal", "HO3D v3 over time by HMP", "ho3d_v3", "train", _HMP),
-        Protocol("dexycb_temporal", "DexYCB S0 over time by HMP", "dexycb", "test", _HMP),
+        *(
+            Protocol(
+                f"{name}_temporal",
+                f"{title} over time by HMP",
+                name,
+                split,
+                _HMP,
+                root="the wrist; the best in PA-MPJPE and aligned F",
+                scaling="none; the best in PA-MPJPE and aligned F",
+                meshes=_OWN_MESHES,
+            )
+            for name, title, split in (
+                ("ho3d_v3", "HO3D v3", "train"),
+                ("dexycb", "DexYCB S0", "test"),
+            )
+        ),
         Protocol(
             "interaction",
             "Two hands in each other, any data",
@@ -379,6 +600,10 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "",
             PENETRATION,
             note="of the predicted meshes of images that show both hands",
+            root="none",
+            joints="not looked at",
+            meshes="predicted ones alone",
+            validity="images whose truth says that both hands show",
         ),
     )
 }

@@ -112,16 +112,18 @@ def evaluate(
     root: int = WRIST,
     device: torch.device | str = "cpu",
     num_frames: int | None = None,
+    target: int | None = None,
 ) -> dict[str, Scores]:
     """Score predictors on the same batches.
 
     Args:
         predictors: by name.
-        batches: with labels and meta; each frame once.
+        batches: with labels and meta; each frame once, in the target's slot if there is one.
         hand_model: on `device`.
         root: joint that root-relative errors are relative to.
         device: where the predictors want their batches.
         num_frames: of all batches, for the progress bar; None if nobody knows.
+        target: the slot of each window that counts; None for all of them.
 
     Returns:
         Scores by the predictors' names.
@@ -135,9 +137,15 @@ def evaluate(
             batch = batch.to(device)
             if batch.labels is None:
                 raise ValueError("the data has no labels, nothing to evaluate against")
+            whole = batch
+            if target is not None:
+                batch = whole.at_slot(target)
+            assert batch.labels is not None
             true_geometry = hand_model(batch.labels.hands)
             for name, predictor in predictors.items():
-                predictions = predictor(batch)
+                predictions = predictor(whole)
+                if target is not None:
+                    predictions = predictions[:, target : target + 1]
                 geometry = hand_model(predictions.hands)
                 comparison = Comparison.of(predictions, geometry, batch, true_geometry, root=root)
                 _require_finite(name, comparison, batch)

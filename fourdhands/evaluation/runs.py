@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands import __version__, config
@@ -18,6 +19,7 @@ from fourdhands.data.collate import Collate, CropConfig, Window
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.data.manifest import ShardSet, find_shards
 from fourdhands.data.stream import read_lane
+from fourdhands.evaluation.alignments import detections
 from fourdhands.evaluation.baselines import (
     MeanHand,
     MeanPosePredictor,
@@ -28,7 +30,7 @@ from fourdhands.evaluation.benchmark import find_protocol, score
 from fourdhands.evaluation.benchmark_report import BenchmarkReport
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
-from fourdhands.evaluation.predictions_file import load_samples, match, save_samples
+from fourdhands.evaluation.predictions_file import match, save_samples
 from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.provenance import (
     Provenance,
@@ -39,11 +41,18 @@ from fourdhands.evaluation.provenance import (
 )
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
-from fourdhands.evaluation.sources import predictions_of, truth_of
+from fourdhands.evaluation.samples import HandSamples, Pair
+from fourdhands.evaluation.sources import predictions_of, require_split, truth_of
+from fourdhands.evaluation.submissions.door import (
+    Target,
+    is_hidden,
+    load_predictions,
+    write_submission,
+)
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
-from fourdhands.hands.assets import load_assets
-from fourdhands.hands.mano import HandModel
+from fourdhands.hands.assets import ManoAssets, load_assets
+from fourdhands.hands.mano import HandModel, joints_of_mesh
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
 
@@ -75,7 +84,11 @@ class EvaluationConfig:
         hold: whether a hand that is not confident is held as it was in the nearest earlier frame
             of its window in which it was (DaHyF); wants windows of several frames.
         pictures: frames to draw of each kind: best, median, worst.
-        any_count: whether a benchmark may be scored on other than its official number of images.
+        any_count: whether a benchmark may be scored on other data than its own, and on other than
+            its official number of images.
+        target: slot of a window, from 0, in which every frame is predicted, each in a window of its
+            own, as in streams and papers: 'centre' or a number. Where a recording ends its last
+            frames are repeated. Null for windows that share out the frames.
     """
 
     root: str = "wrist"
@@ -90,6 +103,7 @@ class EvaluationConfig:
     hold: bool = False
     pictures: int = 3
     any_count: bool = False
+    target: Literal["centre"] | int | None = None
 
     def __post_init__(self) -> None:
         """Check what the type does not say."""
@@ -102,26 +116,31 @@ class EvaluationConfig:
 def evaluate_command(
     config: EvaluationConfig,
     *,
-    data: tuple[Path, ...],
     out: Path,
+    data: tuple[Path, ...] | None = None,
     checkpoint: Path | None = None,
     predictions: Path | None = None,
     protocol: str | None = None,
     mano: Path | None = None,
+    submission: Path | None = None,
+    submission_list: Path | None = None,
 ) -> None:
     """Evaluate a checkpoint on labelled clips, or score a method by the rules of a benchmark.
 
     Args:
         config: How.
-        data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
-            like those of predictions that hold the truth.
         out: Folder for metrics.json and pictures; with a protocol for benchmark.json and
             predictions.npz.
+        data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
+            like those of predictions that hold the truth. Predictions whose truth is hidden need
+            none to become a submission.
         checkpoint: File that training has written.
         predictions: File of anybody's hands (docs/predictions.md), in place of a checkpoint.
         protocol: Name of the benchmark whose rules count; without one, our own metrics.
         mano: Folder that `fourdhands hands import` wrote: gives meshes where the truth has MANO
             parameters alone. A checkpoint brings its own; the open hand if not given.
+        submission: File to write for the benchmark's server (docs/submissions.md).
+        submission_list: The server's list of images, for a submission that is written or read.
 
     Raises:
         ValueError: The configuration, the checkpoint or the data cannot be used.
@@ -133,14 +152,20 @@ def evaluate_command(
         evaluate_benchmark(
             config,
             find_protocol(protocol),
-            data=data,
+            data=data or (),
             out=out,
             checkpoint=checkpoint,
             predictions=predictions,
             mano=mano,
+            target=None if submission is None else Target(protocol, submission, submission_list),
+            submission_list=submission_list,
         )
+    elif submission is not None:
+        raise ValueError("a submission is to a benchmark: give --protocol NAME")
     elif checkpoint is None:
         raise ValueError("predictions are scored by a benchmark's rules: give --protocol NAME")
+    elif not data:
+        raise ValueError("give --data, the labelled clips to evaluate on")
     else:
         evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out)
 
@@ -154,8 +179,12 @@ def evaluate_benchmark(
     checkpoint: Path | None,
     predictions: Path | None,
     mano: Path | None,
+    target: Target | None = None,
+    submission_list: Path | None = None,
 ) -> None:
     """Score a method by the rules of a benchmark (see `evaluate_command`)."""
+    if not data and (checkpoint is not None or target is None):
+        raise ValueError("give --data: images for a checkpoint, or the truth of predictions")
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
     files = [path for path in data if path.suffix == ".npz"]
@@ -168,28 +197,69 @@ def evaluate_benchmark(
         data_config = _data_config(config, run, data, checkpoint)
         loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
         sets, hand_model = loader.check("test"), predictor.hand_model
-        found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
+        slot = _slot(config, data_config.num_frames)
         hashes = {str(checkpoint): hash_of_file(checkpoint)}
     else:
         assert predictions is not None
         root = config.data_root or DataConfig().root
         sets = tuple(find_shards(path, root) for path in data if path not in files)
         hand_model = HandModel(load_assets(mano))
-        found = load_samples(predictions)
         hashes = {str(predictions): hash_of_file(predictions)}
-    true = truth_of([*files, *sets], hand_model)
-    pair = match(found, true, str(checkpoint or predictions))
+    true = truth_of([*files, *sets], hand_model) if data else None
+    if true is not None and not meshes:  # nobody has to have predicted what nobody compares
+        true = true.without_meshes()
+    hidden = true is None or is_hidden(true)
+    if hidden and target is None:
+        raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
+    if not hidden and not config.any_count:
+        require_split(protocol, sets)
+    if predictions is None:
+        asked = HoldingPredictor(predictor) if config.hold else predictor
+        batches = loader.eval_dataloader("test", target=slot)
+        found = predictions_of(asked, batches, meshes=meshes, target=slot)
+    else:
+        found = load_predictions(
+            predictions,
+            protocol.name,
+            () if true is None else true.names,
+            hand_model.assets,
+            submission_list,
+            any_count=config.any_count,
+        )
+    finds = any(column.alignment is detections for column in protocol.columns)
+    method = str(checkpoint or predictions)
+    pair = None if true is None else match(found, true, method, may_miss=finds)
+    if pair is None or hidden:
+        _write(found, out, checkpoint, target, hand_model, config)
+        return
+    known = hand_model.assets if checkpoint is not None or mano is not None else None
+    protocol, regressor = _with_regressor(protocol, pair, known)
     pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
-    figures = score(protocol, pair, any_count=config.any_count)
+    figures = score(protocol, pair, any_count=config.any_count, joints_of_mesh=regressor)
     hashes |= {str(path): hash_of_file(path) for path in files}
     hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}
-    method = str(checkpoint or predictions)
     report = BenchmarkReport(protocol, figures, len(pair), method, hashes)
     print(report.table())
     out.mkdir(parents=True, exist_ok=True)
+    report.save_json(out / "benchmark.json")
+    _write(found, out, checkpoint, target, hand_model, config)
+
+
+def _write(
+    found: HandSamples,
+    out: Path,
+    checkpoint: Path | None,
+    target: Target | None,
+    hand_model: HandModel,
+    config: EvaluationConfig,
+) -> None:
+    """Write a checkpoint's hands, and the submission if there is to be one."""
+    out.mkdir(parents=True, exist_ok=True)
     if checkpoint is not None:
         save_samples(found, out / "predictions.npz")
-    report.save_json(out / "benchmark.json")
+    if target is not None:
+        lines = write_submission(target, found, hand_model.assets, any_count=config.any_count)
+        print("\n".join(("", *lines)))
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
 
 
@@ -217,6 +287,7 @@ def evaluate_checkpoint(
     data_config = _data_config(config, run, data, checkpoint)
     loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
     shards = [shard for one in loader.check("test") for shard in one.shards]
+    slot = _slot(config, data_config.num_frames)
     mean_hand, mean_pose_source = _mean_hand(config, data_config, predictor)
     report = EvalReport(
         **evaluate(
@@ -224,11 +295,12 @@ def evaluate_checkpoint(
                 "model": HoldingPredictor(predictor) if config.hold else predictor,
                 "mean_pose": MeanPosePredictor(mean_hand),
             },
-            loader.test_dataloader(),
+            loader.eval_dataloader("test", target=slot),
             predictor.hand_model,
             root=JOINT_NAMES.index(config.root),
             device=predictor.device,
             num_frames=_num_frames(shards),
+            target=slot,
         ),
         provenance=Provenance(
             checkpoint=str(checkpoint),
@@ -243,6 +315,7 @@ def evaluate_checkpoint(
                 "gap": data_config.gap,
                 "hold": config.hold,
                 "gap_fps": data_config.gap_fps,
+                "target": slot,
                 "mirrored_copy": data_config.mirrored_copy == 1,
             },
             version=__version__,
@@ -253,8 +326,10 @@ def evaluate_checkpoint(
     out.mkdir(parents=True, exist_ok=True)
     report.save_plots(out / "errors.png")
     if choices := choose(report.model, config.pictures):
-        again = loader.test_dataloader()
-        sheet = draw_choices(choices, predictor, again, predictor.hand_model, predictor.device)
+        again = loader.eval_dataloader("test", target=slot)
+        sheet = draw_choices(
+            choices, predictor, again, predictor.hand_model, predictor.device, target=slot
+        )
         save_image(sheet, out / "samples.png")
     report.save_json(out / "metrics.json")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
@@ -275,6 +350,38 @@ def _num_frames(shards: list[Path]) -> int | None:
     if not entries.keys() >= set(shards):
         return None
     return sum(entries[shard].frames for shard in shards)
+
+
+def _with_regressor(
+    protocol: Protocol, pair: Pair, assets: tuple[ManoAssets, ManoAssets] | None
+) -> tuple[Protocol, Tensor | None]:
+    """What makes joints of meshes where the protocol wants them; else its note says that none does.
+
+    Args:
+        protocol: the rules.
+        pair: what is compared.
+        assets: hand model that the meshes are of; None if nobody has named it.
+    """
+    if protocol.tips is None:
+        return protocol, None
+    both = min(part.vertices.shape[2] for part in (pair.predicted, pair.true)) > 0
+    if both and assets is not None:
+        return protocol, joints_of_mesh(assets, protocol.tips)
+    why = "--mano names no hand model" if both else "there are no meshes"
+    note = f"joints and wrists are those given, not regressed from meshes: {why}"
+    told = "; ".join(filter(None, (protocol.note, note)))
+    return replace(protocol, tips=None, note=told), None
+
+
+def _slot(wanted: EvaluationConfig, num_frames: int) -> int | None:
+    """The target's slot in windows of so many frames."""
+    slot = num_frames // 2 if wanted.target == "centre" else wanted.target
+    if slot is not None and not 0 <= slot < num_frames:
+        raise ValueError(
+            f"target is {slot}, a window's slots are 0 to {num_frames - 1}; say another, or more "
+            "--num_frames"
+        )
+    return slot
 
 
 def _device(name: str) -> str:

@@ -32,6 +32,8 @@ class HandSamples(TensorStruct):
         cam_from_world: (N, 4, 4) where the camera stands; the identity where it does not move.
         area: (N,) pixels^2 of the person whose hands these are (COCO), 0 where nobody knows.
         names: of the images, in order.
+        mesh_joints: (N, S, J, 3) joints regressed from the vertices, where there are any; None if
+            nobody has regressed them (see `benchmark.score`).
         hands: MANO parameters of all hands, (N, S, ...); None where there are none.
         file: that large arrays are still in; None if all are in memory.
     """
@@ -49,6 +51,7 @@ class HandSamples(TensorStruct):
     cam_from_world: Tensor
     area: Tensor
     names: tuple[str, ...]
+    mesh_joints: Tensor | None = None
     hands: HandState | None = None
     file: MappedFile | None = None
 
@@ -60,6 +63,14 @@ class HandSamples(TensorStruct):
         """Some images, in another order, in memory: (M,) int64."""
         chosen = self.map(lambda tensor: tensor[index])
         return replace(chosen, names=tuple(self.names[k] for k in index.tolist()), file=None)
+
+    def without_meshes(self) -> "HandSamples":
+        """The same without vertices."""
+        return replace(
+            self,
+            vertices=self.vertices[:, :, :0],
+            vertices_valid=torch.zeros_like(self.vertices_valid),
+        )
 
     def in_order(self) -> Tensor:
         """(N,) the images by sequence, each in the order of time."""

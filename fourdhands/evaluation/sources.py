@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,30 @@ from fourdhands.data.manifest import ShardSet
 from fourdhands.data.schema import Clip
 from fourdhands.data.stream import read_lane
 from fourdhands.evaluation.predictions_file import load_samples
+from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.samples import HandSamples
-from fourdhands.export.predictor import Predictor
+from fourdhands.export.predictor import HoldingPredictor, Predictor
 from fourdhands.geometry.camera import project
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import ClipBatch, ClipMeta, HandState
+
+
+def require_split(protocol: Protocol, sets: Sequence[ShardSet]) -> None:
+    """Make sure that sets are those that a protocol is about.
+
+    Raises:
+        ValueError: one is another split, or of another data set.
+    """
+    for one in sets if protocol.dataset else ():
+        splits = {shard.name.rsplit("-", 1)[0] for shard in one.shards}
+        dataset = next(read_lane(one.shards[:1], 0, 1)).clip.dataset
+        same = f"{dataset}-".startswith(f"{protocol.dataset}-")
+        if not same or splits != {protocol.split}:
+            raise ValueError(
+                f"{one.name}: is {dataset} {', '.join(sorted(splits))}, {protocol.title} is counted"
+                f" on {protocol.dataset} {protocol.split}; say --any_count true to score it "
+                "nevertheless"
+            )
 
 
 def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandSamples:
@@ -33,26 +53,34 @@ def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandS
             parts.append(load_samples(source))
         else:
             clips = (stored.clip for stored in read_lane(source.shards, 0, 1))
-            parts += [
+            labelled = [
                 _of_clip(clip, hand_model) for clip in tqdm(clips, desc="labels", leave=False)
             ]
+            parts.append(counted_in_steps(joined(labelled)))
     return joined(parts)
 
 
 @torch.inference_mode()
 def predictions_of(
-    predictor: Predictor, batches: Iterable[ClipBatch], *, meshes: bool
+    predictor: Predictor | HoldingPredictor,
+    batches: Iterable[ClipBatch],
+    *,
+    meshes: bool,
+    target: int | None = None,
 ) -> HandSamples:
     """What a network says of all frames of the data; of hands without a box, too.
 
     Args:
         predictor: of the hands.
-        batches: each frame once.
+        batches: each frame once, in the target's slot if there is one.
         meshes: whether anybody will look at the vertices.
+        target: the slot of each window that is asked for; None for all of them.
     """
     parts = []
-    for batch in tqdm(batches, desc="predict", unit=" batches"):
-        hands = predictor(batch).hands
+    for window in tqdm(batches, desc="predict", unit=" batches"):
+        hands, batch = predictor(window).hands, window
+        if target is not None:
+            hands, batch = hands[:, target : target + 1], window.at_slot(target)
         geometry = predictor.hand_model(hands)
         there = batch.frame_valid
         intrinsics = batch.camera.intrinsics.to(geometry.joints)[:, :, None]
@@ -106,6 +134,24 @@ def joined(parts: Sequence[HandSamples]) -> HandSamples:
     return replace(HandSamples.cat(parts), names=names, file=None)
 
 
+def counted_in_steps(samples: HandSamples) -> HandSamples:
+    """Number the frames of each sequence so that neighbours differ by 1.
+
+    Data sets that were recorded at 90 frames a second and published at 30 number their frames by 3.
+    The step is the usual difference of a sequence; two frames that lie further apart differ by 2
+    at least.
+    """
+    order = samples.in_order()
+    sequence, frame = samples.sequence[order], samples.frame[order].clone()
+    starts = [0, *(sequence.diff().nonzero()[:, 0] + 1).tolist(), len(samples)]
+    for start, end in pairwise(starts):
+        gaps = frame[start:end].diff()
+        if len(gaps) and (step := int(gaps.mode().values)) > 1:
+            steps = torch.where(gaps == step, 1, (-(-gaps // step)).clamp_min(2))
+            frame[start + 1 : end] = frame[start] + steps.cumsum(0)
+    return replace(samples, frame=torch.empty_like(frame).index_copy(0, order, frame))
+
+
 def name_of(meta: ClipMeta, frame_id: int) -> str:
     """Of an image in files of predictions."""
     return f"{meta.sequence}/{meta.camera}/{frame_id}"
@@ -131,7 +177,10 @@ def _of_clip(clip: Clip, hand_model: HandModel) -> HandSamples:
         vertices = np.where(own[..., None, None], clip.vertices, vertices)
     valid = posed | own
     count = clip.num_frames
-    shown = (clip.bbox[..., 2] > 0) | clip.joints_valid.any(-1)
+    shown = clip.hands_shown
+    if shown is None:
+        shown = (clip.bbox[..., 2] > 0) | clip.joints_valid.any(-1)
+    area = np.zeros(count, np.float32) if clip.person_area is None else clip.person_area
     return HandSamples(
         joints=torch.tensor(clip.joints),
         joints_valid=torch.tensor(clip.joints_valid),
@@ -144,7 +193,7 @@ def _of_clip(clip: Clip, hand_model: HandModel) -> HandSamples:
         joints_2d=torch.tensor(clip.joints_2d),
         joints_2d_valid=torch.tensor(clip.joints_2d_valid),
         cam_from_world=torch.tensor(clip.cam_from_world),
-        area=torch.zeros(count),
+        area=torch.tensor(area),
         names=tuple(name_of(clip.meta, number) for number in clip.frame_ids),
     )
 

@@ -108,6 +108,11 @@ class HoldingPredictor:
                 "saw no crops without a hand (data.negatives.share)"
             )
 
+    @property
+    def hand_model(self) -> HandModel:
+        """Of the predictor."""
+        return self.predictor.hand_model
+
     @torch.inference_mode()
     def __call__(self, batch: ClipBatch) -> Predictions:
         """Predict, and hold; 2D joints and cameras of crops stay those of their own frame."""

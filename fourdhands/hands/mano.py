@@ -6,6 +6,7 @@ all come through here.
 
 import contextlib
 import io
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Final, Self
 
@@ -16,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from fourdhands.hands.assets import ManoAssets, load_assets
-from fourdhands.skeleton import FINGERTIP_VERTICES, JOINTS_FROM_MANO, WRIST, WRIST_RING, Side
+from fourdhands.skeleton import (
+    FINGERTIP_VERTICES,
+    JOINTS_FROM_MANO,
+    NUM_VERTICES,
+    WRIST,
+    WRIST_RING,
+    Side,
+)
 from fourdhands.structures import HandGeometry, HandState
 
 # The 14 faces that close the wrist: a strip that zigzags across the ring, outward on the right.
@@ -118,6 +126,20 @@ def wrist_at_rest(assets: tuple[ManoAssets, ManoAssets]) -> tuple[Tensor, Tensor
         wrists.append(regressor @ torch.from_numpy(side.v_template))
         directions.append(torch.tensordot(regressor, torch.from_numpy(side.shapedirs), 1))
     return torch.stack(wrists), torch.stack(directions)
+
+
+def joints_of_mesh(assets: tuple[ManoAssets, ManoAssets], tips: Sequence[int]) -> Tensor:
+    """What makes joints of posed vertices: (S, J, V), rows sum to one, joints in the common order.
+
+    Inner joints differ by millimetres from those of the skeleton that posed the mesh.
+
+    Args:
+        assets: right and left hand.
+        tips: vertices of the fingertips, from thumb to little finger.
+    """
+    one_hot = torch.eye(NUM_VERTICES, dtype=torch.float64)[list(tips)]
+    rows = [torch.cat((torch.from_numpy(side.J_regressor).double(), one_hot)) for side in assets]
+    return torch.stack(rows)[:, list(JOINTS_FROM_MANO)]
 
 
 def _mano_layer(assets: ManoAssets) -> nn.Module:

@@ -25,14 +25,14 @@ def random_truth(rng: np.random.Generator, count: int, *, sides: int = NUM_SIDES
         joints_valid=torch.from_numpy(np.repeat(there[..., None], 21, -1)),
         vertices=points(NUM_VERTICES),
         vertices_valid=torch.from_numpy(there),
-        joints_2d=torch.zeros(count, NUM_SIDES, 21, 2),
-        joints_2d_valid=torch.zeros(count, NUM_SIDES, 21, dtype=torch.bool),
+        joints_2d=torch.from_numpy(rng.uniform(0, 300, (count, NUM_SIDES, 21, 2))),
+        joints_2d_valid=torch.from_numpy(np.repeat(there[..., None], 21, -1)),
         handedness=torch.from_numpy(there.astype(float)),
         sequence=torch.from_numpy(np.sort(rng.integers(0, 3, count))),
         frame=torch.arange(count),
         fps=torch.full((count,), 30.0),
         cam_from_world=torch.eye(4).double().repeat(count, 1, 1),
-        area=torch.zeros(count),
+        area=torch.from_numpy(rng.uniform(1e4, 1e5, count)),
         names=tuple(f"sequence/0/{k}" for k in range(count)),
     )
 
@@ -49,7 +49,8 @@ def perturbed(rng: np.random.Generator, true: HandSamples) -> HandSamples:
         noise = torch.from_numpy(rng.normal(0, 0.004, points.shape))
         return scale * (points - centre) @ small.mT + centre + noise + 0.01
 
-    return replace(true, joints=moved(true.joints), vertices=moved(true.vertices))
+    pixels = true.joints_2d + torch.from_numpy(rng.normal(0, 8, true.joints_2d.shape))
+    return replace(true, joints=moved(true.joints), vertices=moved(true.vertices), joints_2d=pixels)
 
 
 def random_pair(seed: int, count: int = 13, *, sides: int = NUM_SIDES) -> Pair:

@@ -62,6 +62,8 @@ class Frame:
         known: (S,) by the same names.
         intrinsics: (3, 3), or None if unknown.
         cam_from_world: (4, 4).
+        shown: (S,) bool, or None; see `FrameRecord`, as for the next.
+        person_area: pixels^2, or None.
     """
 
     jpg: bytes
@@ -70,6 +72,8 @@ class Frame:
     known: dict[str, NDArray[np.bool_]]
     intrinsics: NDArray[np.float64] | None
     cam_from_world: NDArray[np.float64]
+    shown: NDArray[np.bool_] | None
+    person_area: np.float32 | None
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,8 @@ def check_frame(record: FrameRecord) -> Frame:
         known,
         _checked_intrinsics(record.intrinsics),
         _checked_pose(record.cam_from_world),
+        None if record.shown is None else np.array([side in record.shown for side in Side]),
+        _checked_area(record.person_area),
     )
 
 
@@ -288,10 +294,17 @@ def _cut(
                 intrinsics_known=run.frames[0].intrinsics is not None,
                 all_hands_labelled=dataset.all_hands_labelled,
                 vertices=np.ascontiguousarray(meshes[part]) if has_mesh else None,
+                hands_shown=_all_or_none([frame.shown for frame in run.frames]),
+                person_area=_all_or_none([frame.person_area for frame in run.frames]),
                 **own,
             )
         )
     return clips
+
+
+def _all_or_none(values: Sequence[Any]) -> NDArray[Any] | None:
+    """What all frames of a clip say, or none of them."""
+    return None if values[0] is None else np.stack(values)
 
 
 # ---- one frame -----------------------------------------------------------------------------------
@@ -375,6 +388,15 @@ def _checked_intrinsics(value: Any) -> NDArray[np.float64] | None:
     if (K[2] != (0, 0, 1)).any():
         raise BadFrameError("intrinsics are those of no camera")
     return K
+
+
+def _checked_area(value: Any) -> np.float32 | None:
+    if value is None:
+        return None
+    area = _checked("areas", value, ())
+    if not 0 < area < 1e9:
+        raise BadFrameError("the person's area is out of all proportion")
+    return np.float32(area)
 
 
 def _checked_pose(value: Any) -> NDArray[np.float64]:

@@ -79,4 +79,4 @@ def read_person(root: Path, source: Any, hands_of: HandsOf) -> FrameRecord:
     height, width = decode_image(encoded).shape[:2]
     if (image.get("width", width), image.get("height", height)) != (width, height):
         raise BadFrameError("the image is not of the size that the labels are for")
-    return FrameRecord(encoded, hands)
+    return FrameRecord(encoded, hands, person_area=annotation.get("area"))

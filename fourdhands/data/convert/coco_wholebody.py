@@ -5,7 +5,8 @@
 
 Hands are {left,right}hand_{kpts, box, valid}: 21 times x, y, visibility in the common order, and x,
 y, width, height. Visibility may be a fraction; above zero it counts. A hand is labelled only where
-valid is true. Persons of whom no body keypoint is labelled and crowds are left out.
+valid is true. Persons of whom no body keypoint is labelled and crowds are left out. The person's
+area is kept, which COCO's evaluation goes by.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ _SPLITS: Final = ("train", "val")
 _FIELDS: Final = (
     "iscrowd",
     "num_keypoints",
+    "area",
     *(f"{side}hand_{field}" for side in ("left", "right") for field in ("kpts", "box", "valid")),
 )
 

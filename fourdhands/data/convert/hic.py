@@ -5,7 +5,8 @@
     ...             images and PLY files of 778 vertices, where HIC.json says
 
 Metres, OpenCV's camera, one camera for all. Where a path is null the hand has no mesh, though it
-may well be seen. The joints are those that the mesh itself gives.
+may well be seen; `hand_type` says which hands the image shows (right, left, interacting). The
+joints are those that the mesh itself gives.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from fourdhands.data.convert.sources import inside, read_image, read_json, read_
 from fourdhands.skeleton import NUM_VERTICES, Side
 
 _INTRINSICS: Final = intrinsics(525.0, (319.5, 239.5))
+_SHOWN: Final = {"right": {Side.RIGHT}, "left": {Side.LEFT}, "interacting": set(Side)}
 _MESHES: Final = {Side.RIGHT: "right_mano_path", Side.LEFT: "left_mano_path"}
 
 
@@ -75,7 +77,9 @@ class Hic(Dataset):
         if not isinstance(image, str):
             raise BadFrameError("HIC.json does not name the image")
         hands: dict[Side, HandRecord] = {}
+        shown: set[Side] = set()
         for annotation in annotations:
+            shown |= _SHOWN[annotation["hand_type"]]
             for side, field in _MESHES.items():
                 if (mesh := annotation[field]) is None:
                     continue
@@ -85,7 +89,11 @@ class Hic(Dataset):
                 joints = mano.joints_of_mesh(side, vertices)
                 hands[side] = HandRecord(joints=joints, vertices=vertices)
         return FrameRecord(
-            read_image(inside(self.root, image)), hands, intrinsics=_INTRINSICS, size=(640, 480)
+            read_image(inside(self.root, image)),
+            hands,
+            intrinsics=_INTRINSICS,
+            size=(640, 480),
+            shown=shown,
         )
 
 

@@ -199,7 +199,8 @@ class InterHand26M(Dataset):
             if counts.any() or hand.betas is not None:
                 hands[side] = hand
         K = intrinsics(camera["focal"], camera["princpt"])
-        return FrameRecord(image, hands, K, cam_from_world)
+        shown = _SHOWN[annotation.hands]
+        return FrameRecord(image, hands, K, cam_from_world, shown=shown)
 
     def _wanted(self, annotation: _Annotation, mano: Any) -> bool:
         if self.hands == "single":

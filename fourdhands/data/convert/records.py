@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -65,6 +65,9 @@ class FrameRecord:
         intrinsics: (3, 3) of the image; None if unknown.
         cam_from_world: (4, 4), metres; None for the camera's own frame.
         size: (width, height) of the image that the labels were made for; None if it goes unsaid.
+        shown: the hands in the image, labelled or not; None if the data set does not say. All
+            frames of a data set say it or none.
+        person_area: pixels^2 of the person whose hands these are (COCO); likewise.
     """
 
     image: bytes | NDArray[np.uint8]
@@ -72,6 +75,8 @@ class FrameRecord:
     intrinsics: ArrayLike | None = None
     cam_from_world: ArrayLike | None = None
     size: tuple[int, int] | None = None
+    shown: Collection[Side] | None = None
+    person_area: float | None = None
 
 
 @dataclass(frozen=True)

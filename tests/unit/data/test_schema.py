@@ -35,7 +35,13 @@ def meta(**changes: Any) -> bytes:
 
 
 def test_round_trip() -> None:
-    clip = replace(CLIP, masks=(b"m",) * 3, depths=(b"d0", b"d1", b"d2"))
+    clip = replace(
+        CLIP,
+        masks=(b"m",) * 3,
+        depths=(b"d0", b"d1", b"d2"),
+        hands_shown=np.array([[True, False]] * 3),
+        person_area=np.array([5.0, 6.0, 7.0], np.float32),
+    )
     decoded = decode_clip(encode_clip(clip))
     for field in fields(Clip):
         np.testing.assert_array_equal(getattr(decoded, field.name), getattr(clip, field.name))

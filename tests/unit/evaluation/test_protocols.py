@@ -190,7 +190,7 @@ def test_neither_the_cut_nor_the_order_matters(name: str) -> None:
     assert figures(name, pair, 1) == pytest.approx(whole, rel=1e-9, nan_ok=True)
     mixed = torch.randperm(len(pair), generator=torch.Generator().manual_seed(0))
     again = Pair(pair.predicted.take(mixed), pair.true.take(mixed))
-    found = score(replace(PROTOCOLS[name], images=None), again, any_count=False)
+    found = score(replace(PROTOCOLS[name], images=None, other_images={}), again, any_count=False)
     assert found == pytest.approx(whole, rel=1e-9, nan_ok=True)
 
 
@@ -198,7 +198,8 @@ def test_neither_the_cut_nor_the_order_matters(name: str) -> None:
 def test_the_truth_itself_has_no_error(name: str) -> None:
     true = random_truth(np.random.default_rng(8), 9)
     for key, value in figures(name, Pair(true, true)).items():
-        perfect = float(key.endswith(("_f5", "_f15", "handedness", "auc")))
+        shares = ("_f5", "_f15", "handedness", "auc", "_ap", "_ap50", "_ap75", "_ar")
+        perfect = float(key.endswith(shares))
         # the first of the hundred thresholds is 0, and alignment rounds
         assert value == pytest.approx(perfect, abs=6e-3) or np.isnan(value), key
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fourdhands.evaluation.alignments import Compared, absolute, accelerations, in_image
 from fourdhands.evaluation.samples import HandSamples, Pair
+from fourdhands.evaluation.sources import counted_in_steps
 from fourdhands.evaluation.statistics import Largest, PooledMean
 from fourdhands.evaluation.trajectories import aligned_in_world, along_path, in_world
 from tests.helpers.samples import random_pair, without
@@ -278,13 +279,23 @@ def test_pixels_and_the_largest() -> None:
         replace(true, joints_2d=moved, joints_2d_valid=valid), replace(true, joints_2d_valid=valid)
     )
     found = in_image(pair)
-    assert mean(found) == 5 and found.valid.sum() == valid.sum()
+    assert mean(found) == pytest.approx(5) and found.valid.sum() == valid.sum()
     parts = [Largest() for _ in range(3)]
     for k, part in enumerate(parts):
         part.update(in_image(pair.take(torch.tensor([k]))))
     parts[1].update(Compared(found.predicted * 9, found.true, torch.zeros_like(found.valid)))
     for part in parts[1:]:
         parts[0].merge_state(part)
-    assert float(parts[0].compute()) == 5
+    assert float(parts[0].compute()) == pytest.approx(5)
     with pytest.warns(UserWarning, match="before the ``update``"):
         assert Largest().compute().isnan()
+
+
+def test_frames_are_counted_in_the_steps_of_their_sequence() -> None:
+    true = random_pair(11, 10).true
+    frames = [0, 3, 6, 11, 14, 7, 8, 9, 11, 40]
+    sequences = [5] * 5 + [2] * 4 + [9]
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(0))
+    samples = replace(true, frame=torch.tensor(frames), sequence=torch.tensor(sequences))
+    counted = counted_in_steps(samples.take(order)).frame[order.argsort()]
+    assert counted.tolist() == [0, 1, 2, 4, 5, 7, 8, 9, 11, 40]

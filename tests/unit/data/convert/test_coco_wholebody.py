@@ -24,6 +24,7 @@ BOX = (40, 50, 60, 80)
 
 def annotation(person: int, image: int, hands: list[TrueHand], seen: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"id": person, "image_id": image, "iscrowd": 0, "num_keypoints": 9}
+    found["area"] = 4000.0
     for side in Side:
         word = f"{side.name.lower()}hand"
         found |= {f"{word}_valid": False, f"{word}_kpts": [0] * 63, f"{word}_box": [0.0] * 4}
@@ -96,6 +97,7 @@ def test_conversion_keeps_the_labels(tmp_path: Path) -> None:
     }
     clips = stored(tmp_path / "out", "val")
     assert not any(clip.intrinsics_known for clip, _ in clips.values())
+    assert all(clip.person_area == 4000 for clip, _ in clips.values())
     clip, _ = clips["000000000285-17", "0", 285]
     # COCO's 40 to 100 and 50 to 130, where 0 is the image's corner and not the first pixel's middle
     np.testing.assert_allclose(clip.bbox[0, Side.LEFT], (69.5, 89.5, 60, 80))

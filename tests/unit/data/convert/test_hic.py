@@ -91,6 +91,7 @@ def test_conversion_keeps_the_hands(tmp_path: Path) -> None:
     for name, hands in truth.items():
         clip, place = frames[name]
         assert clip.vertices is not None and not clip.all_hands_labelled
+        assert clip.hands_shown is not None and clip.hands_shown.all()
         for hand in hands:
             assert clip.vertices_valid[place, hand.side]
             assert np.abs(clip.vertices[place, hand.side] - hand.vertices).max() < 1e-5
