@@ -6,6 +6,7 @@ import torch
 from tqdm import tqdm
 
 from fourdhands.evaluation.alignments import Alignment, Compared, Points
+from fourdhands.evaluation.breakdown import Breakdowns
 from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Protocol
 from fourdhands.evaluation.samples import Pair
 from fourdhands.skeleton import NUM_SIDES, Side
@@ -28,7 +29,12 @@ def find_protocol(name: str) -> Protocol:
 
 
 def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float]:
-    """A protocol's figures.
+    """A protocol's figures (see `measure`)."""
+    return measure(protocol, pair, any_count=any_count).compute()
+
+
+def measure(protocol: Protocol, pair: Pair, *, any_count: bool) -> "ProtocolMetrics":
+    """A protocol's figures and their breakdowns, whose images are in the order of time.
 
     Args:
         protocol: the rules.
@@ -51,7 +57,7 @@ def score(protocol: Protocol, pair: Pair, *, any_count: bool) -> dict[str, float
     pieces = ordered.chunks(CHUNK, NEIGHBOURS)
     for piece, repeated in tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False):
         metrics.update(piece, repeated)
-    return metrics.compute()
+    return metrics
 
 
 class ProtocolMetrics:
@@ -60,6 +66,7 @@ class ProtocolMetrics:
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
         self.statistics: dict[str, Any] = {c.key: c.statistic() for c in protocol.columns}
+        self.breakdowns = Breakdowns(protocol, self.statistics)
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
         """Add a batch.
@@ -81,6 +88,7 @@ class ProtocolMetrics:
                 aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
+        self.breakdowns.update(aligned, fresh)
 
     def compute(self) -> dict[str, float]:
         """Every figure by key, in its unit; NaN where nothing could be counted."""
