@@ -69,12 +69,19 @@ def draw_joints(axes: Axes, several: Sequence[Series]) -> None:
         axes.bar(positions + shift, values, width, color=colour, label=label)
     axes.set_xticks(positions, JOINT_NAMES, rotation=60, ha="right", fontsize=8)
     axes.set(ylabel="mean error (mm)")
-    finish(axes)
+    finish(axes, legend_columns=len(several))
 
 
-def finish(axes: Axes) -> None:
+def finish(axes: Axes, legend_columns: int = 1) -> None:
     """Put the legend above everything drawn, what was drawn last first, as its bars are."""
     axes.margins(y=LEGEND_SHARE)
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper right", framealpha=1, edgecolor="none")
+    axes.legend(
+        handles[::-1],
+        labels[::-1],
+        loc="upper right",
+        ncols=legend_columns,
+        framealpha=1,
+        edgecolor="none",
+    )
     axes.spines[["top", "right"]].set_visible(False)

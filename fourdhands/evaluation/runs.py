@@ -24,8 +24,10 @@ from fourdhands.evaluation.baselines import (
     estimate_mean_hand,
     neutral_hand,
 )
-from fourdhands.evaluation.benchmark import find_protocol, score
-from fourdhands.evaluation.benchmark_report import BenchmarkReport
+from fourdhands.evaluation.benchmark import find_protocol, measure
+from fourdhands.evaluation.benchmark_cases import Case, draw_cases
+from fourdhands.evaluation.benchmark_page import save_page
+from fourdhands.evaluation.benchmark_report import BenchmarkReport, name_sequences
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
 from fourdhands.evaluation.predictions_file import load_samples, match, save_samples
@@ -35,6 +37,7 @@ from fourdhands.evaluation.provenance import (
     hash_of_file,
     hash_of_plain_data,
     hash_of_shards,
+    hashes_of_data,
     recorded_entries,
 )
 from fourdhands.evaluation.report import EvalReport, save_image
@@ -115,8 +118,8 @@ def evaluate_command(
         config: How.
         data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
             like those of predictions that hold the truth.
-        out: Folder for metrics.json and pictures; with a protocol for benchmark.json and
-            predictions.npz.
+        out: Folder for metrics.json and pictures; with a protocol for report.html, benchmark.json
+            and predictions.npz.
         checkpoint: File that training has written.
         predictions: File of anybody's hands (docs/predictions.md), in place of a checkpoint.
         protocol: Name of the benchmark whose rules count; without one, our own metrics.
@@ -169,26 +172,45 @@ def evaluate_benchmark(
         loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
         sets, hand_model = loader.check("test"), predictor.hand_model
         found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
-        hashes = {str(checkpoint): hash_of_file(checkpoint)}
+        hashes = {
+            "checkpoint": {str(checkpoint): hash_of_file(checkpoint)},
+            "config": {f"in {checkpoint}": hash_of_plain_data(run)},
+        }
+        names = ("num_frames", "gap", "gap_fps", "mirrored_copy")
+        settings = {name: getattr(data_config, name) for name in names}
     else:
         assert predictions is not None
         root = config.data_root or DataConfig().root
         sets = tuple(find_shards(path, root) for path in data if path not in files)
         hand_model = HandModel(load_assets(mano))
         found = load_samples(predictions)
-        hashes = {str(predictions): hash_of_file(predictions)}
+        hashes = {"predictions": {str(predictions): hash_of_file(predictions)}}
+        settings = {"mano": str(mano or "open hand")}
     true = truth_of([*files, *sets], hand_model)
     pair = match(found, true, str(checkpoint or predictions))
-    figures = score(protocol, pair, any_count=config.any_count)
-    hashes |= {str(path): hash_of_file(path) for path in files}
-    hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}
-    method = str(checkpoint or predictions)
-    report = BenchmarkReport(protocol, figures, len(pair), method, hashes)
-    print(report.table())
+    metrics = measure(protocol, pair, any_count=config.any_count)
     out.mkdir(parents=True, exist_ok=True)
     if checkpoint is not None:
-        save_samples(found, out / "predictions.npz")
+        path = out / "predictions.npz"
+        save_samples(found, path)
+        hashes["predictions"] = {str(path): hash_of_file(path)}
+    report = BenchmarkReport(
+        protocol,
+        metrics.compute(),
+        metrics.breakdowns.compute(),
+        images=len(pair),
+        sequences=true.sequence[true.in_order()].numpy(),
+        sequence_names=name_sequences(true),
+        method=str(checkpoint or predictions),
+        hashes=hashes | hashes_of_data(data, [shard for one in sets for shard in one.shards]),
+        settings=settings | {"any_count": config.any_count},
+    )
+    print(report.table())
     report.save_json(out / "benchmark.json")
+    cases: tuple[Case, ...] = ()
+    if report.ranking is not None:
+        cases = draw_cases(report.ranking, pair, sets, hand_model, config.pictures)
+    save_page(report, cases, out / "report.html")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
 
 
