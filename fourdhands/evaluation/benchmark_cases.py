@@ -46,6 +46,8 @@ NEAREST: Final = 0.05
 """Metres: what is predicted nearer to the camera was not meant to be where a camera sees it."""
 LONGEST_EDGE: Final = 0.1
 """Of a mesh over its extent, in the mean; other vertices are not in MANO's order."""
+MOST_EXTENT: Final = 2.5
+"""Of true and predicted joints together over that of the true ones, to be seen together."""
 GREY: Final = dict.fromkeys(Side, (150, 150, 150))
 
 
@@ -158,15 +160,17 @@ def draw_case(
         cells.append(("image", crop))
         for name, samples in ((told, one.predicted), ("true", one.true)):
             cells.append((name, _over(crop, samples, meshes[name], shown, intrinsics, hand_model)))
-    surfaces = [mesh for mesh in meshes.values() if mesh is not None]
+    surfaces = {name: mesh for name, mesh in meshes.items() if mesh is not None}
     if len(surfaces) == len(meshes):
         faces = hand_model.faces.cpu().numpy()
-        extent = max(float(np.ptp(mesh[shown].reshape(-1, 3), 0).max()) for mesh in surfaces)
+        extent = max(
+            float(np.ptp(mesh[shown].reshape(-1, 3), 0).max()) for mesh in surfaces.values()
+        )
         views = (
             (("side", side_view),) if photograph else (("front", front_view), ("side", side_view))
         )
         for where, view in views:
-            for name, mesh in meshes.items():
+            for name, mesh in surfaces.items():
                 cells.append((f"{name}, {where}", view(mesh, shown, CELL, faces, extent)))
     return cells + _joints_over_joints(ranking, one)
 
@@ -255,9 +259,10 @@ def _joints_over_joints(ranking: Breakdown, one: Pair) -> Cells:
     if not valid.any():
         return []
     both = np.concatenate((true[valid], predicted[valid]))
-    low, high = true[valid].min(0), true[valid].max(0)
-    most = 2.5 * float((high - low).max())  # what is farther away lies outside the picture
-    extent = min(max(float(2 * np.abs(both - (low + high) / 2).max()), 1e-3), max(most, 1e-3))
+    if np.ptp(both, 0).max() > MOST_EXTENT * np.ptp(true[valid], 0).max():
+        both = true[valid]  # what is that far away lies outside the picture
+    low, high = both.min(0), both.max(0)
+    extent = max(float((high - low).max()), 1e-3)
     cells: Cells = []
     for where, axes in (("front", [0, 1]), ("side", [2, 1])):
         size = 2 * CELL  # drawn larger, for thinner lines

@@ -18,19 +18,18 @@ LONGEST_NAME: Final = 48
 
 def draw_curves(report: BenchmarkReport) -> bytes | None:
     """Share of points within each distance, a curve for each alignment; PNG."""
-    found = [one for one in report.breakdowns if one.curve is not None]
+    found = [(one, one.curve) for one in report.breakdowns if one.curve is not None]
     if not found:
         return None
     plot = new_plot(8.6, 4.2)
     axes = plot.subplots()
-    for k, one in enumerate(found):
-        assert one.curve is not None and one.thresholds is not None
+    for k, (one, curve) in enumerate(found):
         dashes = "-" if one.points == "joints" else "--"
-        label = f"{one.label}\nAUC {number(one.area, 4)}"
+        label = f"{one.label}\nAUC {number(curve.area, 4)}"
         colour = COLOURS[k % len(COLOURS)]
-        axes.plot(1e3 * one.thresholds, one.curve, dashes, color=colour, label=label)
+        axes.plot(1e3 * curve.thresholds, curve.share, dashes, color=colour, label=label)
     axes.set(xlabel="error (mm)", ylabel="share of points within it", ylim=(0, 1.01))
-    axes.set_xlim(0, 1e3 * max(float(one.thresholds[-1]) for one in found if one.curve is not None))
+    axes.set_xlim(0, 1e3 * max(float(curve.thresholds[-1]) for _, curve in found))
     axes.grid(color="#e4e2dd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -125,11 +125,11 @@ class BenchmarkReport:
                 "all": _by_joint(one.pooled),
                 **{side.name.lower(): _by_joint(one.keypoints[side]) for side in Side},
             }
-        if one.curve is not None and one.thresholds is not None:
+        if one.curve is not None:
             plain["pck"] = {
-                "auc": one.area,
-                "thresholds_mm": [round(1e3 * float(x), 9) for x in one.thresholds],
-                "share": one.curve.tolist(),
+                "auc": _finite(one.curve.area),
+                "thresholds_mm": [round(1e3 * float(x), 9) for x in one.curve.thresholds],
+                "share": [_finite(float(x)) for x in one.curve.share],
             }
         return plain
 

@@ -37,10 +37,8 @@ class Breakdown:
         pooled: (K,) the same over both sides.
         totals: (N, S) sum of a hand's errors, images in the order in which they came.
         counts: (N, S) int64, labelled points.
-        thresholds: (steps,) of the curve.
-        curve: (steps,) share of points within each threshold; None for meshes whose area under the
-            curve the protocol does not ask for.
-        area: under the curve, 0 to 1.
+        curve: share of points within each distance; None for meshes whose area under the curve
+            the protocol does not ask for.
     """
 
     alignment: Alignment
@@ -49,9 +47,7 @@ class Breakdown:
     pooled: Floats
     totals: Floats
     counts: NDArray[np.int64]
-    thresholds: Floats | None
-    curve: Floats | None
-    area: float | None
+    curve: "Curve | None"
 
     @property
     def label(self) -> str:
@@ -71,9 +67,30 @@ class Breakdown:
     def by_sequence(self, sequence: NDArray[np.int64]) -> dict[int, float]:
         """Mean error of all points of each sequence: (N,) numbers to metres."""
         numbers, place = np.unique(sequence, return_inverse=True)
-        totals = np.bincount(place, self.totals.sum(-1), len(numbers))
-        counts = np.bincount(place, self.counts.sum(-1), len(numbers))
+        totals = np.bincount(place, self.totals.sum(-1), len(numbers)).astype(np.float64)
+        counts = np.bincount(place, self.counts.sum(-1), len(numbers)).astype(np.int64)
         return dict(zip(numbers.tolist(), _mean(totals, counts).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Share of points within each distance.
+
+    Attributes:
+        thresholds: (steps,) metres.
+        share: (steps,) 0 to 1.
+        area: under the curve, 0 to 1.
+    """
+
+    thresholds: Floats
+    share: Floats
+    area: float
+
+    @classmethod
+    def of(cls, statistic: AreaUnderCurve) -> "Curve":
+        """What a statistic has counted."""
+        thresholds, share = statistic.thresholds.numpy(), statistic.curve().numpy()
+        return cls(thresholds, share, float(statistic.compute()))
 
 
 class HandErrors(Metric):
@@ -98,6 +115,17 @@ class HandErrors(Metric):
         self.add_state("counts", sums.long(), dist_reduce_fx="sum")
         self.add_state("hand_totals", [], dist_reduce_fx="cat")
         self.add_state("hand_counts", [], dist_reduce_fx="cat")
+        self._begin()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._begin()
+
+    def _begin(self) -> None:
+        # the other processes would wait for ever for one that has no images, and so no list
+        self.hand_totals.append(torch.zeros(0, NUM_SIDES, dtype=torch.float64))
+        self.hand_counts.append(torch.zeros(0, NUM_SIDES, dtype=torch.int64))
 
     def update(self, compared: Compared) -> None:
         """Add a batch."""
@@ -162,9 +190,7 @@ class Breakdowns:
                     _mean(totals.sum(0), counts.sum(0)),
                     hand_totals,
                     hand_counts,
-                    statistic and statistic.thresholds.numpy(),
-                    statistic and statistic.curve().numpy(),
-                    statistic and float(statistic.compute()),
+                    None if statistic is None else Curve.of(statistic),
                 )
             )
         return tuple(one for one in found if one.counts.any())
