@@ -42,6 +42,8 @@ CELL: Final = 208
 """Pixels."""
 MARGIN: Final = 1.6
 """Side of a picture over that of the true hands in it."""
+BEYOND: Final = 0.15
+"""Of an image's size: how far outside it a hand is shown."""
 NEAREST: Final = 0.05
 """Metres: what is predicted nearer to the camera was not meant to be where a camera sees it."""
 LONGEST_EDGE: Final = 0.1
@@ -224,7 +226,9 @@ def _crop(true: HandSamples, shown: torch.Tensor, photograph: Photograph) -> tup
         places = project(true.joints[0], photograph.intrinsics)
         valid = true.joints_valid[0] & (true.joints[0][..., 2] > NEAREST)
     height, width = photograph.image.shape[:2]
-    whole = torch.tensor(((width - 1) / 2, (height - 1) / 2, width, height)).double()
+    size = torch.tensor((width, height)).double()
+    whole = torch.cat(((size - 1) / 2, size))
+    places = places.clamp(-BEYOND * size, (1 + BEYOND) * size)
     box = bbox_around(places.reshape(-1, 2), valid.reshape(-1)) if valid.any() else whole
     box = expand_bbox(box, scale=MARGIN, aspect=1.0)
     affine = crop_affine(box, (CELL, CELL), torch.tensor(False))

@@ -60,7 +60,7 @@ class BenchmarkReport:
     settings: Mapping[str, Any]
 
     @property
-    def comparable(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether the official number of images was scored, as far as anybody knows it."""
         return self.protocol.images in (None, self.images)
 
@@ -88,7 +88,7 @@ class BenchmarkReport:
         for table in published_for(self.protocol.name):
             lines += ["", f"beside {table.source}", *_aligned(published_rows(table, self))]
             lines += [table.note]
-        if not self.comparable:
+        if not self.is_whole:
             lines += ["", f"not comparable: the benchmark has {self.protocol.images:,} images"]
         return "\n".join(lines)
 
@@ -100,7 +100,6 @@ class BenchmarkReport:
             "protocol": describe(self.protocol),
             "method": self.method,
             "images": self.images,
-            "comparable": self.comparable,
             "settings": dict(self.settings),
             "hashes": {kind: dict(paths) for kind, paths in self.hashes.items()},
             "figures": {key: _finite(value) for key, value in self.figures.items()},

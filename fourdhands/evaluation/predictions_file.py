@@ -100,13 +100,14 @@ def load_samples(path: Path) -> HandSamples:
     return _samples(tuple(names.tolist()), arrays)
 
 
-def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
+def match(predicted: HandSamples, true: HandSamples, source: str, *, meshes: bool = True) -> Pair:
     """Bring predictions into the truth's order.
 
     Args:
         predicted: of at least the true images.
         true: what is asked for.
         source: of the predictions, for messages.
+        meshes: whether labelled meshes need a prediction, too.
 
     Raises:
         ValueError: an image, or a hand that is labelled, has no prediction; or there are others.
@@ -117,7 +118,7 @@ def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
     if extra := sorted(places.keys() - set(true.names)):
         raise ValueError(f"{source}: {len(extra)} images are not of the benchmark, as {extra[0]!r}")
     ordered = predicted.take(torch.tensor([places[name] for name in true.names]))
-    for kind in ("joints", "vertices"):
+    for kind in ("joints", "vertices") if meshes else ("joints",):
         lacking = getattr(true, f"{kind}_valid") & ~getattr(ordered, f"{kind}_valid")
         if lacking.any():
             name = true.names[int(lacking.flatten(1).any(1).nonzero()[0])]

@@ -187,7 +187,7 @@ def evaluate_benchmark(
         hashes = {"predictions": {str(predictions): hash_of_file(predictions)}}
         settings = {"mano": str(mano or "open hand")}
     true = truth_of([*files, *sets], hand_model)
-    pair = match(found, true, str(checkpoint or predictions))
+    pair = match(found, true, str(checkpoint or predictions), meshes=meshes)
     metrics = measure(protocol, pair, any_count=config.any_count)
     out.mkdir(parents=True, exist_ok=True)
     if checkpoint is not None:
