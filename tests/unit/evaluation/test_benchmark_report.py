@@ -7,19 +7,23 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from fourdhands.data.manifest import ShardSet
 from fourdhands.evaluation.benchmark import measure
-from fourdhands.evaluation.benchmark_cases import draw_cases
+from fourdhands.evaluation.benchmark_cases import draw_cases, find_photographs
 from fourdhands.evaluation.benchmark_page import page_of
 from fourdhands.evaluation.benchmark_report import BenchmarkReport, name_sequences
 from fourdhands.evaluation.protocols import PROTOCOLS
 from fourdhands.evaluation.published import PUBLISHED, PublishedTable
 from fourdhands.evaluation.samples import HandSamples, Pair
+from fourdhands.evaluation.sources import name_of
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import HandState
+from tests.helpers.clips import random_clip, write_set
 from tests.helpers.samples import random_pair, without
 
 HOSTILE = "<script>alert('$x_1$')</script>&\"/0"
@@ -216,6 +220,22 @@ def test_cases_show_meshes_where_there_are_any() -> None:
     assert report.ranking is not None
     skeletons = draw_cases(report.ranking, scattered, (), hand_model, 1)
     assert len(skeletons[0].jpeg) < min(narrow) / 1.5  # two cells, not six
+
+
+def test_photographs_are_found_by_the_record_and_without(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clips = [random_clip(rng, key=f"c{k}", sequence=f"s{k}", num_frames=2 + k) for k in range(3)]
+    shards = write_set(tmp_path, [clips[:2], clips[2:]])
+    one = ShardSet("set", "set", tuple(shards))
+    names = [name_of(clip.meta, number) for clip in clips for number in clip.frame_ids]
+    wanted = {7 + place: names[place] for place in (3, 6)}  # after seven images of other data
+    found = find_photographs([one], wanted, 7 + len(names))
+    image = cv2.imdecode(np.frombuffer(clips[2].frames[1], np.uint8), cv2.IMREAD_COLOR)
+    assert (found[names[6]].image == image[..., ::-1]).all()
+    assert found[names[3]].intrinsics.numpy() == pytest.approx(clips[1].intrinsics[1], rel=1e-6)
+    (tmp_path / "set.json").unlink()
+    again = find_photographs([one], wanted, 7 + len(names))
+    assert again.keys() == found.keys() == set(wanted.values())
 
 
 def test_an_unlabelled_benchmark_has_no_cases() -> None:
