@@ -61,6 +61,14 @@ COMMANDS = Command(
                 "check": Command("Read and verify them.", "fourdhands.cli.data:check_sets"),
             },
         ),
+        "submission": Command(
+            "Files for benchmarks' servers.",
+            {
+                "check": Command(
+                    "Read one back and tell what is wrong.", "fourdhands.cli.submission:check"
+                )
+            },
+        ),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
         ),

@@ -25,8 +25,8 @@ class Compared:
     """Points of N images laid over each other.
 
     Attributes:
-        predicted: (N, S, K, 3).
-        true: (N, S, K, 3).
+        predicted: (N, S, K, 3); of other things than points (N, S, K, any number).
+        true: alike.
         valid: (N, S, K) bool, which count.
     """
 
@@ -170,15 +170,30 @@ def handedness_hits(pair: Pair, points: Points = "joints") -> Compared:
     return Compared(hit, torch.zeros_like(hit), torch.ones_like(hit[..., 0], dtype=torch.bool))
 
 
-def accelerations(pair: Pair, points: Points) -> Compared:
-    """Second differences of root-relative points over three frames that follow each other, m/s^2.
+def accelerations(
+    pair: Pair, points: Points, *, of: Alignment = root_relative, per_frame: bool = False
+) -> Compared:
+    """Second differences of points over three frames that follow each other.
 
-    (N - 2, S, K, 3) of the middle frames; the images are in order.
+    Args:
+        pair: N images in order.
+        points: joints or vertices.
+        of: what is differentiated.
+        per_frame: m/frame^2, whatever a frame lasts, and not m/s^2.
+
+    Returns:
+        (N - 2, S, K, 3) of the middle frames.
     """
-    found = root_relative(pair, points)
-    rate = pair.true.fps[1:-1].square()[:, None, None, None]
+    found = of(pair, points)
+    rate = 1.0 if per_frame else pair.true.fps[1:-1].square()[:, None, None, None]
     follow = (pair.true.sequence.diff() == 0) & (pair.true.frame.diff() == 1)
     follow = (follow[1:] & follow[:-1])[:, None, None]
     valid = found.valid[:-2] & found.valid[1:-1] & found.valid[2:] & follow
     predicted, true = (x.diff(n=2, dim=0) * rate for x in (found.predicted, found.true))
     return Compared(predicted, true, valid)
+
+
+def in_image(pair: Pair, points: Points = "joints") -> Compared:
+    """Joints in pixels of the full image, where the prediction has any: (N, S, J, 2)."""
+    valid = pair.true.joints_2d_valid & pair.predicted.joints_2d_valid
+    return Compared(pair.predicted.joints_2d, pair.true.joints_2d, valid)

@@ -51,12 +51,14 @@ def measure(protocol: Protocol, pair: Pair, *, any_count: bool) -> "ProtocolMetr
             f"{protocol.title} has {protocol.images} images, here are {len(pair)}: figures of "
             "others cannot be compared with it; say --any_count true to see them nevertheless"
         )
-    order = pair.true.in_order()
-    ordered = Pair(pair.predicted.take(order), pair.true.take(order))
+    ordered = pair.take(pair.true.in_order())
     metrics = ProtocolMetrics(protocol)
     pieces = ordered.chunks(CHUNK, NEIGHBOURS)
     for piece, repeated in tqdm(pieces, desc="score", total=-(-len(pair) // CHUNK), leave=False):
         metrics.update(piece, repeated)
+    if any(column.trajectory for column in protocol.columns):
+        for sequences in ordered.trajectories(CHUNK):
+            metrics.update_trajectories(sequences)
     return metrics
 
 
@@ -69,7 +71,7 @@ class ProtocolMetrics:
         self.breakdowns = Breakdowns(protocol, self.statistics)
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
-        """Add a batch.
+        """Add a batch to all columns but those of trajectories.
 
         Args:
             pair: in double precision; in the order of time where a column is temporal.
@@ -77,11 +79,12 @@ class ProtocolMetrics:
                 them (two, for accelerations).
         """
         aligned: dict[tuple[Alignment, Points], Compared] = {}
-        fresh = Pair(
-            *(part.take(torch.arange(repeated, len(pair))) for part in (pair.predicted, pair.true))
-        )
+        fresh = pair.take(torch.arange(repeated, len(pair)))
+        meshes = pair.true.vertices.shape[2] > 0
         for column in self.protocol.columns:
-            if column.points == "vertices" and not pair.true.vertices.shape[2]:
+            if column.trajectory:
+                continue
+            if column.points == "vertices" and not meshes and not column.alone:
                 continue
             what = column.alignment, column.points
             if what not in aligned:
@@ -89,6 +92,17 @@ class ProtocolMetrics:
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
         self.breakdowns.update(aligned, fresh)
+
+    def update_trajectories(self, pair: Pair) -> None:
+        """Add whole sequences to the columns of trajectories.
+
+        Args:
+            pair: in double precision and in order; meshes are not looked at.
+        """
+        for column in self.protocol.columns:
+            if column.trajectory:
+                compared = column.alignment(pair, column.points)
+                self.statistics[column.key].update(_chosen(compared, pair, column.chosen))
 
     def compute(self) -> dict[str, float]:
         """Every figure by key, in its unit; NaN where nothing could be counted."""

@@ -20,7 +20,7 @@ from fourdhands.evaluation.breakdown import Breakdown
 from fourdhands.evaluation.pictures import ranked
 from fourdhands.evaluation.provenance import recorded_entries
 from fourdhands.evaluation.samples import HandSamples, Pair
-from fourdhands.evaluation.sources import name_of
+from fourdhands.evaluation.sources import labels_of, name_of
 from fourdhands.geometry.camera import crop_intrinsics, project
 from fourdhands.geometry.crop import bbox_around, crop_affine, expand_bbox, warp_crop
 from fourdhands.hands.mano import HandModel
@@ -72,10 +72,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image (H, W, 3) RGB and its camera's (3, 3)."""
+    """An image as the data have it.
+
+    Attributes:
+        image: (H, W, 3) RGB.
+        intrinsics: (3, 3).
+        true: its labels; with meshes also where a protocol looks at joints alone.
+    """
 
     image: Image
     intrinsics: torch.Tensor
+    true: HandSamples
 
 
 def draw_cases(
@@ -97,11 +104,11 @@ def draw_cases(
         return ()
     chosen = ranked(errors, pair.true.sequence.numpy()[places].tolist(), each)
     wanted = {int(places[k]): pair.true.names[places[k]] for _, k in chosen}
-    photographs = find_photographs(sets, wanted, len(pair))
+    photographs = find_photographs(sets, wanted, len(pair), hand_model)
     cases = []
     for rank, k in sorted(chosen, key=lambda one: ("worst", "median", "best").index(one[0])):
         index = torch.tensor([int(places[k])])
-        one = Pair(pair.predicted.take(index), pair.true.take(index)).double()
+        one = pair.take(index).double()
         name = one.true.names[0]
         cells = draw_case(ranking, one, photographs.get(name), hand_model)
         sheet = grid([image for _, image in cells], len(cells), [text for text, _ in cells])
@@ -112,7 +119,7 @@ def draw_cases(
 
 
 def find_photographs(
-    sets: Sequence[ShardSet], wanted: Mapping[int, str], images: int
+    sets: Sequence[ShardSet], wanted: Mapping[int, str], images: int, hand_model: HandModel
 ) -> dict[str, Photograph]:
     """Read some images once more; only of the shards that hold them, where summaries tell.
 
@@ -120,6 +127,7 @@ def find_photographs(
         sets: last among the data.
         wanted: images by their number in the data.
         images: number of all data.
+        hand_model: of the meshes.
     """
     shards = [shard for one in sets for shard in one.shards]
     recorded = recorded_entries(shards)
@@ -134,7 +142,7 @@ def find_photographs(
             start = end
         if names:
             for stored in read_lane([shard], 0, 1):
-                found |= _photographs_of(stored, names)
+                found |= _photographs_of(stored, names, hand_model)
     return found
 
 
@@ -149,6 +157,8 @@ def draw_case(
         photograph: the image, if it is at hand.
         hand_model: of the meshes.
     """
+    if photograph is not None and not one.true.vertices.shape[2]:
+        one = replace(one, true=photograph.true).double()
     one, moved = _in_front_of_the_camera(one)
     told = "predicted, on true wrists" if moved else "predicted"
     shown = one.true.joints_valid[0].any(-1) | one.true.vertices_valid[0]
@@ -177,16 +187,17 @@ def draw_case(
     return cells + _joints_over_joints(ranking, one)
 
 
-def _photographs_of(stored: StoredClip, names: Collection[str]) -> dict[str, Photograph]:
+def _photographs_of(
+    stored: StoredClip, names: Collection[str], hand_model: HandModel
+) -> dict[str, Photograph]:
     clip = stored.clip
-    return {
-        name: Photograph(
-            cv2.cvtColor(stored.decode_frame(k), cv2.COLOR_BGR2RGB).astype(np.uint8),
-            torch.tensor(clip.intrinsics[k]).double(),
-        )
-        for k, number in enumerate(clip.frame_ids)
-        if (name := name_of(clip.meta, number)) in names
-    }
+    found: dict[str, Photograph] = {}
+    for k, number in enumerate(clip.frame_ids):
+        if (name := name_of(clip.meta, number)) in names:
+            image = cv2.cvtColor(stored.decode_frame(k), cv2.COLOR_BGR2RGB).astype(np.uint8)
+            true = labels_of(clip, hand_model).take(torch.tensor([k]))
+            found[name] = Photograph(image, torch.tensor(clip.intrinsics[k]).double(), true)
+    return found
 
 
 def _in_front_of_the_camera(one: Pair) -> tuple[Pair, bool]:
@@ -197,7 +208,8 @@ def _in_front_of_the_camera(one: Pair) -> tuple[Pair, bool]:
     predicted, true = one.predicted, one.true
     shift = (true.joints - predicted.joints)[:, :, WRIST, None]
     joints, vertices = predicted.joints + shift, predicted.vertices + shift
-    return Pair(replace(predicted, joints=joints, vertices=vertices, hands=None), true), True
+    moved = replace(predicted, joints=joints, vertices=vertices, hands=None)
+    return replace(one, predicted=moved), True
 
 
 def _mesh(samples: HandSamples, shown: torch.Tensor, hand_model: HandModel) -> Floats | None:

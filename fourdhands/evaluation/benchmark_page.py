@@ -9,7 +9,8 @@ from typing import Final
 from jinja2 import Environment, StrictUndefined
 
 from fourdhands import __version__
-from fourdhands.evaluation.benchmark_cases import Case
+from fourdhands.data.manifest import ShardSet
+from fourdhands.evaluation.benchmark_cases import Case, draw_cases
 from fourdhands.evaluation.benchmark_plots import (
     draw_curves,
     draw_hand_errors,
@@ -24,9 +25,38 @@ from fourdhands.evaluation.benchmark_report import (
     rules,
 )
 from fourdhands.evaluation.published import published_for
+from fourdhands.evaluation.samples import Pair
 from fourdhands.files import replacing
+from fourdhands.hands.mano import HandModel
 
 TEMPLATE: Final = Path(__file__).with_name("benchmark_page.html")
+
+
+def write_report(
+    report: BenchmarkReport,
+    pair: Pair,
+    sets: Sequence[ShardSet],
+    hand_model: HandModel,
+    out: Path,
+    *,
+    pictures: int,
+) -> None:
+    """Print the tables; write `benchmark.json` and `report.html`.
+
+    Args:
+        report: of the pair.
+        pair: predictions and truth.
+        sets: where images are.
+        hand_model: of the meshes.
+        out: folder, which is there.
+        pictures: images to draw of each kind: worst, median, best.
+    """
+    print(report.table())
+    report.save_json(out / "benchmark.json")
+    cases: tuple[Case, ...] = ()
+    if report.ranking is not None:
+        cases = draw_cases(report.ranking, pair, sets, hand_model, pictures)
+    save_page(report, cases, out / "report.html")
 
 
 def save_page(report: BenchmarkReport, cases: Sequence[Case], path: Path) -> None:

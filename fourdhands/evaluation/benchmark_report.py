@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourdhands import __version__
+from fourdhands.evaluation.benchmark import ProtocolMetrics
 from fourdhands.evaluation.breakdown import Breakdown
 from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.published import PublishedTable, published_for
@@ -58,6 +59,29 @@ class BenchmarkReport:
     method: str
     hashes: Hashes
     settings: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        metrics: ProtocolMetrics,
+        true: HandSamples,
+        *,
+        method: str,
+        hashes: Hashes,
+        settings: Mapping[str, Any],
+    ) -> "BenchmarkReport":
+        """What was measured of all images of the truth."""
+        return cls(
+            metrics.protocol,
+            metrics.compute(),
+            metrics.breakdowns.compute(),
+            images=len(true),
+            sequences=true.sequence[true.in_order()].numpy(),
+            sequence_names=name_sequences(true),
+            method=method,
+            hashes=hashes,
+            settings=settings,
+        )
 
     @property
     def is_whole(self) -> bool:

@@ -155,7 +155,7 @@ class Breakdowns:
         self._own: set[tuple[Alignment, Points]] = set()
         for column in protocol.columns:
             what, statistic = (column.alignment, column.points), statistics[column.key]
-            if column.temporal or column.points not in KEYPOINTS:
+            if column.temporal or column.trajectory or column.alone:
                 continue
             self._errors.setdefault(what, HandErrors(KEYPOINTS[column.points]))
             if isinstance(statistic, AreaUnderCurve) and column.chosen == "all":

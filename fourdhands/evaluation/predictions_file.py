@@ -97,17 +97,18 @@ def load_samples(path: Path) -> HandSamples:
                 raise ValueError(f"{path}: the array {name!r} is missing")
             continue
         _check(path, name, arrays[name], (len(names), *shape), kind)
-    return _samples(tuple(names.tolist()), arrays)
+    if "cam_from_world" in arrays:
+        _check_cameras(path, arrays["cam_from_world"])
+    return samples_of(tuple(names.tolist()), arrays)
 
 
-def match(predicted: HandSamples, true: HandSamples, source: str, *, meshes: bool = True) -> Pair:
+def match(predicted: HandSamples, true: HandSamples, source: str) -> Pair:
     """Bring predictions into the truth's order.
 
     Args:
         predicted: of at least the true images.
         true: what is asked for.
         source: of the predictions, for messages.
-        meshes: whether labelled meshes need a prediction, too.
 
     Raises:
         ValueError: an image, or a hand that is labelled, has no prediction; or there are others.
@@ -118,7 +119,9 @@ def match(predicted: HandSamples, true: HandSamples, source: str, *, meshes: boo
     if extra := sorted(places.keys() - set(true.names)):
         raise ValueError(f"{source}: {len(extra)} images are not of the benchmark, as {extra[0]!r}")
     ordered = predicted.take(torch.tensor([places[name] for name in true.names]))
-    for kind in ("joints", "vertices") if meshes else ("joints",):
+    kinds = ["joints", "vertices"]
+    kinds += ["joints_2d"] if ordered.joints_2d_valid.any() else []  # all of them, or none
+    for kind in kinds:
         lacking = getattr(true, f"{kind}_valid") & ~getattr(ordered, f"{kind}_valid")
         if lacking.any():
             name = true.names[int(lacking.flatten(1).any(1).nonzero()[0])]
@@ -140,7 +143,19 @@ def _check(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...], k
         raise ValueError(f"{path}: {name} of image {image} are not finite")
 
 
-def _samples(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSamples:
+def _check_cameras(path: Path, cameras: NDArray[Any]) -> None:
+    turn = cameras[:, :3, :3].astype(np.float64)
+    off = np.abs(turn @ turn.transpose(0, 2, 1) - np.eye(3)).max((1, 2), initial=0)
+    wrong = (off > 1e-3) | (np.linalg.det(turn) < 0) | (cameras[:, 3] != (0, 0, 0, 1)).any(-1)
+    if wrong.any():
+        raise ValueError(
+            f"{path}: cam_from_world of image {int(wrong.argmax())} is no rigid motion (rotation, "
+            "translation in metres, last row 0 0 0 1)"
+        )
+
+
+def samples_of(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandSamples:
+    """Samples of a file's arrays, by their names; what it may lack gets its default."""
     count = len(names)
     valid = arrays["joints_valid"]
     sequences = arrays.get("sequence", np.array(names))

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from torchmetrics import Metric
 
 from fourdhands.evaluation.alignments import (
+    MIDDLE,
     Alignment,
     Points,
     absolute,
@@ -21,17 +22,21 @@ from fourdhands.evaluation.alignments import (
     between_wrists,
     bone_scaled,
     handedness_hits,
+    in_image,
     root_relative,
     scale_translation,
     similarity,
 )
+from fourdhands.evaluation.penetration import penetration_depth, penetration_volume
 from fourdhands.evaluation.statistics import (
     AreaUnderCurve,
     FScore,
     ImageMean,
     KeypointMean,
+    Largest,
     PooledMean,
 )
+from fourdhands.evaluation.trajectories import FIRST_FRAMES, aligned_in_world, along_path, in_world
 from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES
 
 Chosen = Literal["all", "single", "interacting", "right", "left"]
@@ -52,6 +57,8 @@ class Column:
         chosen: which hands or images count.
         part: of the statistic's numbers, if it has several.
         temporal: whether it compares frames that follow each other.
+        trajectory: whether it has to see whole sequences; of joints.
+        alone: whether it is of the prediction, and no true points are asked for.
     """
 
     key: str
@@ -63,6 +70,8 @@ class Column:
     chosen: Chosen = "all"
     part: int | None = None
     temporal: bool = False
+    trajectory: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Protocol:
     Attributes:
         name: as on the command line.
         title: for tables.
-        dataset: name in the clips.
+        dataset: name in the clips; empty for any.
         split: of it.
         columns: its figures.
         images: how many there are to be; None if nobody knows.
@@ -217,6 +226,89 @@ _ARCTIC: Final = (
 )
 _H2O: Final = _by_kind("mepe", "MEPE", PooledMean, absolute, "joints", _SIDES)
 
+
+# ---- motion, and hands in each other -------------------------------------------------------------
+
+
+def _acceleration_errors(of: Alignment, prefix: str = "", name: str = "Acc") -> tuple[Column, ...]:
+    """In both units; papers print the first as mm/s^2."""
+    return (
+        Column(
+            f"{prefix}acceleration_error_mm_per_frame2",
+            f"{name} (mm/frame^2)",
+            PooledMean,
+            partial(accelerations, of=of, per_frame=True),
+            factor=MILLI,
+            temporal=True,
+        ),
+        Column(
+            f"{prefix}acceleration_error_m_per_s2",
+            f"{name} (m/s^2)",
+            PooledMean,
+            partial(accelerations, of=of),
+            temporal=True,
+        ),
+    )
+
+
+def _in_world(key: str, name: str, *, frames: int | None, length: int, together: bool) -> Column:
+    alignment = partial(aligned_in_world, frames=frames, length=length, together=together)
+    return Column(key, name, PooledMean, alignment, factor=MILLI, trajectory=True)
+
+
+PENETRATION: Final = (
+    Column(
+        "penetration_depth_mm",
+        "penetration depth, mean (mm)",
+        PooledMean,
+        penetration_depth,
+        "vertices",
+        MILLI,
+        alone=True,
+    ),
+    Column(
+        "penetration_depth_largest_mm",
+        "penetration depth, largest (mm)",
+        Largest,
+        penetration_depth,
+        "vertices",
+        MILLI,
+        alone=True,
+    ),
+    Column(
+        "penetration_volume_cm3",
+        "penetration volume, mean (cm^3)",
+        PooledMean,
+        penetration_volume,
+        "vertices",
+        CENTI**3,
+        alone=True,
+    ),
+)
+"""A protocol of their own: tables that lack them should neither want meshes nor wait minutes."""
+EPE_2D: Final = Column("epe_2d_px", "2D EPE (px)", PooledMean, in_image)
+_INTERHAND_30FPS: Final = (
+    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, bone_scaled, "joints", MILLI),
+    Column("mpvpe_mm", "MPVPE (mm)", PooledMean, bone_scaled, "vertices", MILLI),
+    *_acceleration_errors(partial(root_relative, root=MIDDLE), name="Accel_E"),
+)
+_WORLD: Final = (
+    _in_world("g_mpjpe_mm", "G-MPJPE (mm)", frames=FIRST_FRAMES, length=128, together=True),
+    _in_world("ga_mpjpe_mm", "GA-MPJPE (mm)", frames=None, length=128, together=True),
+    Column("mpjpe_mm", "MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
+    *_acceleration_errors(root_relative),
+    _in_world("w_mpjpe_mm", "W-MPJPE (mm)", frames=FIRST_FRAMES, length=100, together=False),
+    _in_world("wa_mpjpe_mm", "WA-MPJPE (mm)", frames=None, length=100, together=False),
+    *_acceleration_errors(in_world, "world_", "Acc in the world"),
+    Column("rte_percent", "RTE (%)", PooledMean, along_path, factor=CENTI, trajectory=True),
+)
+_HMP: Final = (
+    Column("pa_mpjpe_mm", "PA-MPJPE (mm)", PooledMean, similarity, "joints", MILLI),
+    Column("ra_mpjpe_mm", "RA-MPJPE (mm)", PooledMean, root_relative, "joints", MILLI),
+    *_acceleration_errors(root_relative, "ra_", "RA-ACC"),
+    *_f_scores("mesh_aligned", "aligned ", similarity),
+)
+
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
     one.name: one
     for one in (
@@ -253,6 +345,32 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
         Protocol("hic", "HIC by InterWild", "hic", "test", _INTERWILD),
         Protocol("arctic", "ARCTIC", "arctic", "val", _ARCTIC),
         Protocol("h2o", "H2O", "h2o", "test", _H2O, 23_391, note="no alignment"),
+        Protocol(
+            "interhand26m_30fps",
+            "InterHand2.6M 30 fps by 4DHands",
+            "interhand26m_30fps",
+            "test",
+            _INTERHAND_30FPS,
+            note="root: first joint of the middle finger; scaled by the bone to it, Accel_E not",
+        ),
+        Protocol(
+            "h2o_world",
+            "H2O in the world by Dyn-HaMR",
+            "h2o",
+            "test",
+            _WORLD,
+            note="G, GA: 128 frames, both hands as one; W, WA: 100 frames, each hand by itself",
+        ),
+        Protocol("ho3d_v3_temporal", "HO3D v3 over time by HMP", "ho3d_v3", "train", _HMP),
+        Protocol("dexycb_temporal", "DexYCB S0 over time by HMP", "dexycb", "test", _HMP),
+        Protocol(
+            "interaction",
+            "Two hands in each other, any data",
+            "",
+            "",
+            PENETRATION,
+            note="of the predicted meshes of images that show both hands",
+        ),
     )
 }
 """By the names of the command line."""

@@ -83,6 +83,12 @@ _FIVE_FPS: Final = (
     ("Ren et al.", (7.51, 7.72, 28.98)),
     ("4DHands", (7.49, 7.72, 24.58)),
 )
+_HMP_DEXYCB: Final = (
+    ("ArtiBoost, trained on DexYCB", (None, 12.8, None)),
+    ("Deformer, trained on DexYCB", (5.2, None, None)),
+    ("PyMAF-X", (11.6, 38.1, 17.1)),
+    ("PyMAF-X + HMP", (8.9, 34.1, 3.6)),
+)
 _ACCELERATION_NOTE: Final = (
     "The paper prints acceleration errors as mm/s^2; programs of this kind compute mm/frame^2, as "
     "ours beside it does."
@@ -172,14 +178,9 @@ PUBLISHED: Final = (
             PublishedColumn("RA-MPJPE (mm)", "root_relative_mean_mm", digits=1),
             PublishedColumn("RA-ACC (mm/frame^2)", None, digits=1),
         ),
-        (
-            ("ArtiBoost, trained on DexYCB", (None, 12.8, None)),
-            ("Deformer, trained on DexYCB", (5.2, None, None)),
-            ("PyMAF-X", (11.6, 38.1, 17.1)),
-            ("PyMAF-X + HMP", (8.9, 34.1, 3.6)),
-        ),
+        _HMP_DEXYCB,
         "Split S0. Procrustes analysis there has proper rotations, the official program's may "
-        "reflect. " + _ACCELERATION_NOTE,
+        "reflect. Our RA-ACC stands under dexycb_temporal.",
     ),
     PublishedTable(
         "interhand26m_intaghand",
@@ -261,7 +262,7 @@ PUBLISHED: Final = (
             PublishedColumn("G-MPJPE (mm)", "g_mpjpe_mm", digits=1),
             PublishedColumn("GA-MPJPE (mm)", "ga_mpjpe_mm", digits=1),
             PublishedColumn("MPJPE (mm)", "mpjpe_mm", digits=1),
-            PublishedColumn("Acc Err", "acceleration_error_mm_per_frame2", digits=1),
+            PublishedColumn("Acc Err", "acceleration_error_mm_per_frame2"),
         ),
         (
             ("ACR", (113.6, 88.5, 46.8, 14.3)),
@@ -278,8 +279,8 @@ PUBLISHED: Final = (
         "HMP, table 3",
         (
             PublishedColumn("PA-MPJPE (mm)", "pa_mpjpe_mm", digits=1),
-            PublishedColumn("RA-MPJPE (mm)", "mpjpe_mm", digits=1),
-            PublishedColumn("RA-ACC (mm/frame^2)", "acceleration_error_mm_per_frame2", digits=1),
+            PublishedColumn("RA-MPJPE (mm)", "ra_mpjpe_mm", digits=1),
+            PublishedColumn("RA-ACC (mm/frame^2)", "ra_acceleration_error_mm_per_frame2", digits=1),
         ),
         (
             ("TempCLR, trained on HO3D", (10.6, None, 3.7)),
@@ -291,6 +292,17 @@ PUBLISHED: Final = (
         ),
         "On sequences of the training split, as the server does not print accelerations. "
         + _ACCELERATION_NOTE,
+    ),
+    PublishedTable(
+        "dexycb_temporal",
+        "HMP, table 4",
+        (
+            PublishedColumn("PA-MPJPE (mm)", "pa_mpjpe_mm", digits=1),
+            PublishedColumn("RA-MPJPE (mm)", "ra_mpjpe_mm", digits=1),
+            PublishedColumn("RA-ACC (mm/frame^2)", "ra_acceleration_error_mm_per_frame2", digits=1),
+        ),
+        _HMP_DEXYCB,
+        "Split S0. " + _ACCELERATION_NOTE,
     ),
 )
 """In the order in which a report shows those of a protocol."""

@@ -25,12 +25,11 @@ from fourdhands.evaluation.baselines import (
     neutral_hand,
 )
 from fourdhands.evaluation.benchmark import find_protocol, measure
-from fourdhands.evaluation.benchmark_cases import Case, draw_cases
-from fourdhands.evaluation.benchmark_page import save_page
-from fourdhands.evaluation.benchmark_report import BenchmarkReport, name_sequences
+from fourdhands.evaluation.benchmark_page import write_report
+from fourdhands.evaluation.benchmark_report import BenchmarkReport
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
-from fourdhands.evaluation.predictions_file import load_samples, match, save_samples
+from fourdhands.evaluation.predictions_file import match, save_samples
 from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.provenance import (
     Provenance,
@@ -42,7 +41,14 @@ from fourdhands.evaluation.provenance import (
 )
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
+from fourdhands.evaluation.samples import HandSamples
 from fourdhands.evaluation.sources import predictions_of, truth_of
+from fourdhands.evaluation.submissions.door import (
+    Target,
+    is_hidden,
+    load_predictions,
+    write_submission,
+)
 from fourdhands.export.checkpoint import KEY, read_checkpoint
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.hands.assets import load_assets
@@ -54,6 +60,8 @@ T = TypeVar("T")
 
 MEAN_POSE_CLIPS = 2000
 """Training clips that the mean pose is estimated from, a frame of each."""
+HANDS = "predictions.npz"
+"""File of a checkpoint's hands."""
 CONFIDENCE_WINDOWS = 4000
 """Windows that the confidence is scored on, at most."""
 
@@ -105,26 +113,31 @@ class EvaluationConfig:
 def evaluate_command(
     config: EvaluationConfig,
     *,
-    data: tuple[Path, ...],
     out: Path,
+    data: tuple[Path, ...] | None = None,
     checkpoint: Path | None = None,
     predictions: Path | None = None,
     protocol: str | None = None,
     mano: Path | None = None,
+    submission: Path | None = None,
+    submission_list: Path | None = None,
 ) -> None:
     """Evaluate a checkpoint on labelled clips, or score a method by the rules of a benchmark.
 
     Args:
         config: How.
-        data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
-            like those of predictions that hold the truth.
         out: Folder for metrics.json and pictures; with a protocol for report.html, benchmark.json
             and predictions.npz.
+        data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
+            like those of predictions that hold the truth. Predictions whose truth is hidden need
+            none to become a submission.
         checkpoint: File that training has written.
         predictions: File of anybody's hands (docs/predictions.md), in place of a checkpoint.
         protocol: Name of the benchmark whose rules count; without one, our own metrics.
         mano: Folder that `fourdhands hands import` wrote: gives meshes where the truth has MANO
             parameters alone. A checkpoint brings its own; the open hand if not given.
+        submission: File to write for the benchmark's server (docs/submissions.md).
+        submission_list: The server's list of images, for a submission that is written or read.
 
     Raises:
         ValueError: The configuration, the checkpoint or the data cannot be used.
@@ -136,14 +149,20 @@ def evaluate_command(
         evaluate_benchmark(
             config,
             find_protocol(protocol),
-            data=data,
+            data=data or (),
             out=out,
             checkpoint=checkpoint,
             predictions=predictions,
             mano=mano,
+            target=None if submission is None else Target(protocol, submission, submission_list),
+            submission_list=submission_list,
         )
+    elif submission is not None:
+        raise ValueError("a submission is to a benchmark: give --protocol NAME")
     elif checkpoint is None:
         raise ValueError("predictions are scored by a benchmark's rules: give --protocol NAME")
+    elif not data:
+        raise ValueError("give --data, the labelled clips to evaluate on")
     else:
         evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out)
 
@@ -157,8 +176,12 @@ def evaluate_benchmark(
     checkpoint: Path | None,
     predictions: Path | None,
     mano: Path | None,
+    target: Target | None = None,
+    submission_list: Path | None = None,
 ) -> None:
     """Score a method by the rules of a benchmark (see `evaluate_command`)."""
+    if not data and (checkpoint is not None or target is None):
+        raise ValueError("give --data: images for a checkpoint, or the truth of predictions")
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
     files = [path for path in data if path.suffix == ".npz"]
@@ -171,7 +194,6 @@ def evaluate_benchmark(
         data_config = _data_config(config, run, data, checkpoint)
         loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
         sets, hand_model = loader.check("test"), predictor.hand_model
-        found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
         hashes = {
             "checkpoint": {str(checkpoint): hash_of_file(checkpoint)},
             "config": {f"in {checkpoint}": hash_of_plain_data(run)},
@@ -183,35 +205,60 @@ def evaluate_benchmark(
         root = config.data_root or DataConfig().root
         sets = tuple(find_shards(path, root) for path in data if path not in files)
         hand_model = HandModel(load_assets(mano))
-        found = load_samples(predictions)
         hashes = {"predictions": {str(predictions): hash_of_file(predictions)}}
         settings = {"mano": str(mano or "open hand")}
-    true = truth_of([*files, *sets], hand_model)
-    pair = match(found, true, str(checkpoint or predictions), meshes=meshes)
-    metrics = measure(protocol, pair, any_count=config.any_count)
+    true = truth_of([*files, *sets], hand_model) if data else None
+    if true is not None and not meshes:  # nobody has to have predicted what nobody compares
+        true = true.without_meshes()
+    hidden = true is None or is_hidden(true)
+    if hidden and target is None:
+        raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
+    if predictions is None:
+        found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
+    else:
+        found = load_predictions(
+            predictions,
+            protocol.name,
+            () if true is None else true.names,
+            hand_model.assets,
+            submission_list,
+            any_count=config.any_count,
+        )
+    pair = None if true is None else match(found, true, str(checkpoint or predictions))
+    metrics = None
+    if pair is not None and not hidden:
+        pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
+        metrics = measure(protocol, pair, any_count=config.any_count)
+    _write(found, out, checkpoint, target, hand_model, config)
+    if pair is not None and metrics is not None:
+        if checkpoint is not None:
+            hashes["predictions"] = {str(out / HANDS): hash_of_file(out / HANDS)}
+        report = BenchmarkReport.of(
+            metrics,
+            pair.true,
+            method=str(checkpoint or predictions),
+            hashes=hashes | hashes_of_data(data, [shard for one in sets for shard in one.shards]),
+            settings=settings | {"any_count": config.any_count},
+        )
+        write_report(report, pair, sets, hand_model, out, pictures=config.pictures)
+    print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
+
+
+def _write(
+    found: HandSamples,
+    out: Path,
+    checkpoint: Path | None,
+    target: Target | None,
+    hand_model: HandModel,
+    config: EvaluationConfig,
+) -> None:
+    """Write a checkpoint's hands, and the submission if there is to be one."""
     out.mkdir(parents=True, exist_ok=True)
     if checkpoint is not None:
-        path = out / "predictions.npz"
-        save_samples(found, path)
-        hashes["predictions"] = {str(path): hash_of_file(path)}
-    report = BenchmarkReport(
-        protocol,
-        metrics.compute(),
-        metrics.breakdowns.compute(),
-        images=len(pair),
-        sequences=true.sequence[true.in_order()].numpy(),
-        sequence_names=name_sequences(true),
-        method=str(checkpoint or predictions),
-        hashes=hashes | hashes_of_data(data, [shard for one in sets for shard in one.shards]),
-        settings=settings | {"any_count": config.any_count},
-    )
-    print(report.table())
-    report.save_json(out / "benchmark.json")
-    cases: tuple[Case, ...] = ()
-    if report.ranking is not None:
-        cases = draw_cases(report.ranking, pair, sets, hand_model, config.pictures)
-    save_page(report, cases, out / "report.html")
-    print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
+        save_samples(found, out / HANDS)
+    if target is not None:
+        lines = write_submission(target, found, hand_model.assets, any_count=config.any_count)
+        print("\n".join((*lines, "")))
 
 
 def evaluate_checkpoint(

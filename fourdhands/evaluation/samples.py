@@ -58,6 +58,14 @@ class HandSamples(TensorStruct):
         chosen = self.map(lambda tensor: tensor[index])
         return replace(chosen, names=tuple(self.names[k] for k in index.tolist()))
 
+    def without_meshes(self) -> "HandSamples":
+        """The same without vertices."""
+        return replace(
+            self,
+            vertices=self.vertices[:, :, :0],
+            vertices_valid=torch.zeros_like(self.vertices_valid),
+        )
+
     def in_order(self) -> Tensor:
         """(N,) the images by sequence, each in the order of time."""
         by_frame = self.frame.argsort(stable=True)
@@ -71,10 +79,12 @@ class Pair(TensorStruct):
     Attributes:
         predicted: its masks say what was predicted.
         true: its masks say what is labelled.
+        closed_faces: (S, F, 3) of the meshes, the wrist closed; None where nobody needs them.
     """
 
     predicted: HandSamples
     true: HandSamples
+    closed_faces: Tensor | None = None
 
     def __len__(self) -> int:
         """N."""
@@ -89,6 +99,10 @@ class Pair(TensorStruct):
         """(N,) images that show both hands."""
         return (self.true.handedness > 0.5).all(-1)
 
+    def take(self, index: Tensor) -> "Pair":
+        """Some images, in another order: (M,) int64."""
+        return replace(self, predicted=self.predicted.take(index), true=self.true.take(index))
+
     def chunks(self, size: int, before: int) -> Iterator[tuple["Pair", int]]:
         """Cut into pieces of so many images, each with some of the images before it.
 
@@ -98,5 +112,21 @@ class Pair(TensorStruct):
         for start in range(0, len(self), size):
             first = max(0, start - before)
             index = torch.arange(first, min(start + size, len(self)))
-            piece = Pair(self.predicted.take(index), self.true.take(index))
-            yield piece.double(), start - first
+            yield self.take(index).double(), start - first
+
+    def trajectories(self, size: int) -> Iterator["Pair"]:
+        """Cut between sequences into pieces of at least so many images, but for the last.
+
+        Yields:
+            Whole sequences without their meshes, in double precision; the images are in order.
+        """
+
+        def light(samples: HandSamples) -> HandSamples:
+            return replace(samples, vertices=samples.vertices[:, :, :0], hands=None)
+
+        whole, start = Pair(light(self.predicted), light(self.true)), 0
+        borders = self.true.sequence.diff().nonzero()[:, 0] + 1
+        for end in [*borders.tolist(), len(self)]:
+            if end - start >= size or end == len(self):
+                yield whole.take(torch.arange(start, end)).double()
+                start = end

@@ -176,3 +176,23 @@ class FScore(Statistic):
     def compute(self) -> Tensor:
         """(distances,) 0 to 1."""
         return self.totals / self.counts
+
+
+class Largest(Statistic):
+    """The largest of all errors."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        nothing = torch.tensor(-torch.inf, dtype=torch.float64)
+        self.add_state("largest", nothing, dist_reduce_fx="max")
+
+    largest: Tensor
+
+    def update(self, compared: Compared) -> None:
+        """Add a batch."""
+        if compared.valid.any():
+            self.largest = self.largest.maximum(compared.errors[compared.valid].max())
+
+    def compute(self) -> Tensor:
+        """Metres."""
+        return torch.where(self.largest >= 0, self.largest, torch.nan)

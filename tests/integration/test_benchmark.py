@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from eval import EVALUATE
 from fourdhands.cli.main import run
 from fourdhands.evaluation.benchmark_report import number
 from fourdhands.evaluation.predictions_file import load_samples, save_samples
 from fourdhands.evaluation.protocols import PROTOCOLS
+from fourdhands.hands.mano import HandModel
+from fourdhands.structures import HandState
 from tests.helpers.official import convert
 from tests.helpers.samples import random_pair
 from tests.unit.data.convert.test_freihand import write_freihand
@@ -94,6 +97,10 @@ def spoil_twice(arrays: dict[str, np.ndarray]) -> None:
     arrays["names"][1] = arrays["names"][0]
 
 
+def spoil_camera(arrays: dict[str, np.ndarray]) -> None:
+    arrays["cam_from_world"][3, :3, :3] *= 2
+
+
 def spoil_objects(arrays: dict[str, np.ndarray]) -> None:
     arrays["names"] = np.array([{"run": "me"}], dtype=object)
 
@@ -107,6 +114,7 @@ def spoil_objects(arrays: dict[str, np.ndarray]) -> None:
         (spoil_shape, "joints is float64 (13, 21, 3)"),
         (spoil_unknown, "unknown array 'poses'"),
         (spoil_twice, "a name stands twice"),
+        (spoil_camera, "cam_from_world of image 3 is no rigid motion"),
         (spoil_objects, "not a readable npz file"),
     ],
 )
@@ -176,3 +184,20 @@ def test_files_survive(files: tuple[Path, Path], tmp_path: Path) -> None:
     same = again.sequence[:, None] == again.sequence
     assert (same == (samples.sequence[:, None] == samples.sequence)).all()
     assert replace(again, names=()).names == ()
+
+
+def test_hands_in_each_other_are_measured_by_the_models_faces(tmp_path: Path) -> None:
+    true = random_pair(1).true
+    rest = torch.zeros(13, 2, 3)
+    turns = torch.eye(3).expand(13, 2, 16, 3, 3)
+    state = HandState(turns[:, :, 0], turns[:, :, 1:], torch.zeros(13, 2, 10), rest)
+    vertices = HandModel.open()(state).vertices
+    vertices = vertices - vertices.mean(2, keepdim=True)  # palms in each other
+    save_samples(replace(true, vertices=vertices), tmp_path / "mine.npz")
+    save_samples(replace(true, vertices=vertices[:, :, :0]), tmp_path / "truth.npz")
+    flags = ("--protocol", "interaction", "--data", tmp_path / "truth.npz", "--out", tmp_path)
+    assert evaluate("--predictions", tmp_path / "mine.npz", *flags) == 0
+    figures = json.loads((tmp_path / "benchmark.json").read_text())["figures"]
+    assert 5 < figures["penetration_depth_mm"] < 20
+    assert figures["penetration_depth_largest_mm"] == figures["penetration_depth_mm"]
+    assert 50 < figures["penetration_volume_cm3"] < 400

@@ -13,6 +13,7 @@ released model. In frames without the hand pose_m is all 0, and the joints are a
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ from fourdhands.data.convert.records import (
 from fourdhands.data.convert.sources import kept, numbered, read_image, read_npz, read_yaml, require
 from fourdhands.skeleton import Side
 
-_SERIALS: Final = (
+SERIALS: Final = (
     "836212060125",
     "839512060362",
     "840412060917",
@@ -38,6 +39,7 @@ _SERIALS: Final = (
     "932122061900",
     "932122062010",
 )
+"""Of the cameras, in the order that DexYCB numbers them in."""
 _SEQUENCES: Final = 100
 _SIDES: Final = {"right": Side.RIGHT, "left": Side.LEFT}
 
@@ -60,23 +62,23 @@ class DexYcb(Dataset):
 
     def splits(self) -> Sequence[str]:
         """Those that the subjects who are there belong to."""
-        subjects = self._subjects()
+        subjects = self.subjects()
         if not subjects:
             require(self.root / "20200709-subject-01", "the folder of DexYCB's first subject")
         there = {
             split_of(self.setup, subject, camera, place)
             for subject, folder in subjects
-            for camera in range(len(_SERIALS))
-            for place in range(len(self._sequences(folder)))
+            for camera in range(len(SERIALS))
+            for place in range(len(self.sequences(folder)))
         }
         return [split for split in ("train", "val", "test") if split in there]
 
     def recordings(self, split: str) -> Iterable[Recording]:
         """One for each sequence and camera."""
         require(self.root / "calibration", "DexYCB's folder of calibrations")
-        for subject, folder in self._subjects():
-            for place, sequence in enumerate(self._sequences(folder)):
-                for camera, serial in enumerate(_SERIALS):
+        for subject, folder in self.subjects():
+            for place, sequence in enumerate(self.sequences(folder)):
+                for camera, serial in enumerate(SERIALS):
                     if split_of(self.setup, subject, camera, place) != split:
                         continue
                     path = self.root / folder / sequence / serial
@@ -85,8 +87,8 @@ class DexYcb(Dataset):
 
     def notes(self, split: str) -> Iterable[str]:
         """The splits go by the places of sequences in their subject's list."""
-        for _, folder in self._subjects():
-            count = len(self._sequences(folder))
+        for _, folder in self.subjects():
+            count = len(self.sequences(folder))
             if self.setup in ("s0", "s3") and count != _SEQUENCES:
                 yield (
                     f"{folder} has {count} sequences instead of {_SEQUENCES}: {split} is not the "
@@ -131,10 +133,12 @@ class DexYcb(Dataset):
         world_from_cam = numbers(kept(read_yaml, path)["extrinsics"][serial], 3, 4)
         return np.linalg.inv(rigid(world_from_cam[:, :3], world_from_cam[:, 3]))
 
-    def _sequences(self, folder: str) -> list[str]:
+    def sequences(self, folder: str) -> list[str]:
+        """Of a subject, sorted."""
         return [name for _, name in numbered(self.root / folder, r"(\d{8}_\d{6})")]
 
-    def _subjects(self) -> list[tuple[int, str]]:
+    def subjects(self) -> list[tuple[int, str]]:
+        """Numbers and folders of those that are there."""
         return numbered(self.root, r"\d{8}-subject-(\d{2})")
 
 
@@ -159,6 +163,29 @@ def split_of(setup: str, subject: int, camera: int, place: int) -> str:
     }
     which, val, test = held_back[setup]
     return "val" if which in val else "test" if which in test else "train"
+
+
+def s0_test_sequences(root: Path) -> list[str]:
+    """Folders of the sequences in the test split of S0, in the order that DexYCB numbers images in.
+
+    Raises:
+        FileNotFoundError: there is no subject.
+        ValueError: a subject's sequences are not all there, so that their places are not known.
+    """
+    dataset, found = DexYcb(root), []
+    subjects = dataset.subjects()
+    if not subjects:
+        raise FileNotFoundError(f"{root}: holds no folder DATE-subject-NUMBER of DexYCB")
+    for subject, folder in subjects:
+        sequences = dataset.sequences(folder)
+        places = [k for k in range(len(sequences)) if split_of("s0", subject, 0, k) == "test"]
+        if places and len(sequences) != _SEQUENCES:
+            raise ValueError(
+                f"{root / folder}: has {len(sequences)} sequences instead of {_SEQUENCES}; the "
+                "numbers of the images go by all of them"
+            )
+        found += [f"{folder}/{sequences[k]}" for k in places]
+    return found
 
 
 def _unless_missing(values: Any, axes: int) -> Floats | None:

@@ -88,8 +88,7 @@ class HOnnotateSet(Dataset):
                 source = (f"{folder}/{match[1]}", match[2], of_image)
                 found.setdefault(match[1], {}).setdefault(int(match[2]), source)
         for name, frames in sorted(found.items()):
-            parts = _MANY_CAMERAS.fullmatch(name)
-            sequence, camera = parts.groups() if parts else (name, "")
+            sequence, camera = recording_of(name)
             yield Recording(sequence, camera, tuple(sorted(frames.items())))
         for line in sorted({line for line in lines if not _LINE.fullmatch(line)}):
             yield Recording(line[:80], "", ((0, None),))
@@ -227,6 +226,12 @@ class Ho3dV3(Ho3d):
     """
 
     name: ClassVar[str] = "ho3d_v3"
+
+
+def recording_of(folder: str) -> tuple[str, str]:
+    """Sequence and camera of a folder; the camera has no name where there is but one."""
+    parts = _MANY_CAMERAS.fullmatch(folder)
+    return (parts[1], parts[2]) if parts else (folder, "")
 
 
 def _joints(points: ArrayLike) -> tuple[Floats, Floats]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fourdhands.geometry.mesh_kernels import squared_distance_to_triangle
 from fourdhands.rendering.kernels import draw_faces, inlined, kernel
 
 Floats = NDArray[np.floating[Any]]
@@ -161,7 +162,7 @@ def _signed_distances(points, triangles, signed):  # type: ignore[no-untyped-def
             bc = bx * cx + by * cy + bz * cz
             ca = cx * ax + cy * ay + cz * az
             turns += 2 * atan2(volume, a * b * c + ab * c + bc * a + ca * b)
-            nearest = min(nearest, _squared_distance(ax, ay, az, bx, by, bz, cx, cy, cz))
+            nearest = min(nearest, squared_distance_to_triangle(ax, ay, az, bx, by, bz, cx, cy, cz))
         inside = turns > 2 * pi  # half of the full 4 pi
         signed[i] = -sqrt(nearest) if inside else sqrt(nearest)
 
@@ -169,42 +170,3 @@ def _signed_distances(points, triangles, signed):  # type: ignore[no-untyped-def
 @inlined
 def _length(x: float, y: float, z: float) -> float:
     return sqrt(x * x + y * y + z * z)
-
-
-@inlined
-def _squared_distance(
-    ax: float,
-    ay: float,
-    az: float,
-    bx: float,
-    by: float,
-    bz: float,
-    cx: float,
-    cy: float,
-    cz: float,
-) -> float:
-    """From the origin to a triangle (Ericson, Real-Time Collision Detection, 5.1.5)."""
-    ux, uy, uz = bx - ax, by - ay, bz - az
-    vx, vy, vz = cx - ax, cy - ay, cz - az
-    d1, d2 = -(ux * ax + uy * ay + uz * az), -(vx * ax + vy * ay + vz * az)
-    d3, d4 = -(ux * bx + uy * by + uz * bz), -(vx * bx + vy * by + vz * bz)
-    d5, d6 = -(ux * cx + uy * cy + uz * cz), -(vx * cx + vy * cy + vz * cz)
-    va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
-    if d1 <= 0 and d2 <= 0:
-        s, t = 0.0, 0.0
-    elif d3 >= 0 and d4 <= d3:
-        s, t = 1.0, 0.0
-    elif d6 >= 0 and d5 <= d6:
-        s, t = 0.0, 1.0
-    elif vc <= 0 and d1 >= 0 and d3 <= 0:
-        s, t = d1 / (d1 - d3), 0.0
-    elif vb <= 0 and d2 >= 0 and d6 <= 0:
-        s, t = 0.0, d2 / (d2 - d6)
-    elif va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
-        t = (d4 - d3) / ((d4 - d3) + (d5 - d6))
-        s = 1.0 - t
-    else:
-        total = va + vb + vc
-        s, t = vb / total, vc / total
-    x, y, z = ax + s * ux + t * vx, ay + s * uy + t * vy, az + s * uz + t * vz
-    return x * x + y * y + z * z

@@ -22,6 +22,8 @@ def figures(name: str, pair: Pair, chunk: int = 5) -> dict[str, float]:
     metrics = ProtocolMetrics(PROTOCOLS[name])
     for piece, repeated in pair.chunks(chunk, 2):
         metrics.update(piece, repeated)
+    for sequences in pair.trajectories(chunk):
+        metrics.update_trajectories(sequences)
     return metrics.compute()
 
 
