@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands.evaluation.alignments import Alignment, Compared, Points
+from fourdhands.evaluation.breakdown import Breakdowns
 from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Column, Protocol
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.skeleton import NUM_SIDES, Side
@@ -32,7 +33,15 @@ def find_protocol(name: str) -> Protocol:
 def score(
     protocol: Protocol, pair: Pair, *, any_count: bool, joints_of_mesh: Tensor | None = None
 ) -> dict[str, float]:
-    """A protocol's figures.
+    """A protocol's figures (see `measure`)."""
+    metrics = measure(protocol, pair, any_count=any_count, joints_of_mesh=joints_of_mesh)
+    return metrics.compute()
+
+
+def measure(
+    protocol: Protocol, pair: Pair, *, any_count: bool, joints_of_mesh: Tensor | None = None
+) -> "ProtocolMetrics":
+    """A protocol's figures and their breakdowns, whose images are in the order of time.
 
     Args:
         protocol: the rules.
@@ -47,12 +56,10 @@ def score(
     if not len(pair):
         raise ValueError("the benchmark is empty: there is no image to score")
     if protocol.counts and len(pair) not in protocol.counts.values() and not any_count:
-        counts = " or ".join(f"{count} ({of})" for of, count in protocol.counts.items())
-        if protocol.images is not None:
-            counts = str(protocol.images)
         raise ValueError(
-            f"{protocol.title} has {counts} images, here are {len(pair)}: figures of "
-            "others cannot be compared with it; say --any_count true to see them nevertheless"
+            f"{protocol.title} has {protocol.counts_in_words} images, here are {len(pair):,}: "
+            "figures of others cannot be compared with it; say --any_count true to see them "
+            "nevertheless"
         )
     ordered = pair.take(pair.true.in_order())
     metrics = ProtocolMetrics(protocol)
@@ -68,7 +75,7 @@ def score(
     if any(column.trajectory for column in protocol.columns):
         for sequences in ordered.trajectories(CHUNK):
             metrics.update_trajectories(sequences)
-    return metrics.compute()
+    return metrics
 
 
 def _regressed(samples: HandSamples, joints_of_mesh: Tensor) -> HandSamples:
@@ -85,6 +92,7 @@ class ProtocolMetrics:
         self.statistics: dict[str, Any] = {
             c.key: shared.setdefault(_counted(c), c.statistic()) for c in protocol.columns
         }
+        self.breakdowns = Breakdowns(protocol, self.statistics)
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
         """Add a batch to all columns but those of trajectories.
@@ -111,6 +119,7 @@ class ProtocolMetrics:
                 aligned[what] = column.alignment(pair if column.temporal else fresh, column.points)
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
+        self.breakdowns.update(aligned, fresh)
 
     def update_trajectories(self, pair: Pair) -> None:
         """Add whole sequences to the columns of trajectories.
