@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from tqdm import tqdm
 
 from fourdhands.evaluation.alignments import Alignment, Compared, Points
+from fourdhands.evaluation.breakdown import Breakdowns
 from fourdhands.evaluation.protocols import PROTOCOLS, Chosen, Column, Protocol
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.skeleton import NUM_SIDES, Side
@@ -37,7 +38,15 @@ def find_protocol(name: str) -> Protocol:
 def score(
     protocol: Protocol, pair: Pair, *, any_count: bool, joints_of_mesh: Tensor | None = None
 ) -> dict[str, float]:
-    """A protocol's figures.
+    """A protocol's figures (see `measure`)."""
+    metrics = measure(protocol, pair, any_count=any_count, joints_of_mesh=joints_of_mesh)
+    return metrics.compute()
+
+
+def measure(
+    protocol: Protocol, pair: Pair, *, any_count: bool, joints_of_mesh: Tensor | None = None
+) -> "ProtocolMetrics":
+    """A protocol's figures and their breakdowns, whose images are in the order of time.
 
     Several processes (`torch.distributed`, with a backend for the CPU's tensors) may each have a
     share of the images, or none; sequences must not be cut. All get the figures of all.
@@ -57,12 +66,10 @@ def score(
     if not images:
         raise ValueError("the benchmark is empty: there is no image to score")
     if protocol.counts and images not in protocol.counts.values() and not any_count:
-        counts = " or ".join(f"{count} ({of})" for of, count in protocol.counts.items())
-        if protocol.images is not None:
-            counts = str(protocol.images)
         raise ValueError(
-            f"{protocol.title} has {counts} images, here are {images}: figures of "
-            "others cannot be compared with it; say --any_count true to see them nevertheless"
+            f"{protocol.title} has {protocol.counts_in_words} images, here are {images:,}: "
+            "figures of others cannot be compared with it; say --any_count true to see them "
+            "nevertheless"
         )
     check_labels(protocol, pair)
     if not any(column.points == "vertices" for column in protocol.columns):
@@ -86,7 +93,7 @@ def score(
         if any(column.trajectory for column in protocol.columns):
             for sequences in pair.trajectories(CHUNK, order):
                 metrics.update_trajectories(sequences)
-    return metrics.compute()
+    return metrics
 
 
 def check_labels(protocol: Protocol, pair: Pair) -> None:
@@ -185,6 +192,7 @@ class ProtocolMetrics:
             if _counted(column) not in shared:
                 shared[_counted(column)] = column.statistic()
         self.statistics: dict[str, Any] = {c.key: shared[_counted(c)] for c in protocol.columns}
+        self.breakdowns = Breakdowns(protocol, self.statistics)
 
     def update(self, pair: Pair, repeated: int = 0) -> None:
         """Add a batch to all columns but those of trajectories.
@@ -201,7 +209,7 @@ class ProtocolMetrics:
             pair = _whole_hands(pair)
         fresh = pair.take(torch.arange(repeated, len(pair))) if repeated else pair
         meshes = pair.true.vertices.shape[2] > 0
-        aligned: dict[tuple[Alignment, Points, bool], Compared] = {}
+        aligned: dict[tuple[Alignment, Points], Compared] = {}
         seen: set[Counted] = set()
         for column in self.protocol.columns:
             counted = _counted(column)
@@ -210,12 +218,13 @@ class ProtocolMetrics:
             if column.points == "vertices" and not meshes and not column.alone:
                 continue
             seen.add(counted)
-            what = column.alignment, column.points, column.temporal
+            what = column.alignment, column.points
             if what not in aligned:
                 found = column.alignment(pair if column.temporal else fresh, column.points)
                 aligned[what] = _checked(found, column)
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
+        self.breakdowns.update(aligned, fresh)
 
     def update_trajectories(self, pair: Pair) -> None:
         """Add whole sequences to the columns of trajectories.

@@ -4,7 +4,7 @@ The evaluation shows its best, median and worst frames; training shows validatio
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -65,6 +65,25 @@ def choose(scores: Scores, each: int) -> tuple[Choice, ...]:
         each: how many of each kind, every one from another clip.
     """
     errors = scores.sample_errors
+    return tuple(
+        Choice(scores.samples[k], rank, float(errors[k]))
+        for rank, k in ranked(errors, [sample.clip for sample in scores.samples], each)
+    )
+
+
+def ranked(
+    errors: NDArray[np.float64], groups: Sequence[Hashable], each: int
+) -> list[tuple[str, int]]:
+    """The images with the least, the median and the largest error.
+
+    Args:
+        errors: (N,) finite.
+        groups: what each image belongs to.
+        each: how many of each kind, every one from another group.
+
+    Returns:
+        "best", "median" or "worst", and the number of the image.
+    """
     orders = {
         "best": np.argsort(errors, kind="stable"),
         "median": np.argsort(np.abs(errors - np.median(errors)), kind="stable"),
@@ -72,12 +91,11 @@ def choose(scores: Scores, each: int) -> tuple[Choice, ...]:
     }
     chosen = []
     for rank, order in orders.items():
-        first_of_clip: dict[str, int] = {}
+        first_of_group: dict[Hashable, int] = {}
         for k in order.tolist():
-            first_of_clip.setdefault(scores.samples[k].clip, k)
-        for k in itertools.islice(first_of_clip.values(), each):
-            chosen.append(Choice(scores.samples[k], rank, float(errors[k])))
-    return tuple(chosen)
+            first_of_group.setdefault(groups[k], k)
+        chosen += [(rank, k) for k in itertools.islice(first_of_group.values(), each)]
+    return chosen
 
 
 @torch.inference_mode()

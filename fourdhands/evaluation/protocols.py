@@ -124,10 +124,22 @@ class Protocol:
     tips: tuple[int, ...] | None = None
 
     @property
+    def wants_meshes(self) -> bool:
+        """Whether any figure is of meshes."""
+        return any(column.points == "vertices" for column in self.columns)
+
+    @property
     def counts(self) -> Mapping[str, int]:
         """All numbers of images that there may be, by what they are of; empty if nobody knows."""
         own = {} if self.images is None else {"the official list": self.images}
         return {**own, **self.other_images}
+
+    @property
+    def counts_in_words(self) -> str:
+        """For messages: "849,160 (all annotations) or 121,573 (human annotations)"."""
+        if self.images is not None and not self.other_images:
+            return f"{self.images:,}"
+        return " or ".join(f"{count:,} ({of})" for of, count in self.counts.items())
 
 
 # ---- columns -------------------------------------------------------------------------------------

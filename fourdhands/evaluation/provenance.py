@@ -50,21 +50,45 @@ def hash_of_shards(shards: Collection[Path]) -> str:
     The shards' own hashes come from the summary that their writer left beside them, where there is
     one: reading large sets through takes hours.
     """
+    lines = [f"{digest}  {shard.name}\n" for shard, digest in hashes_of_shards(shards).items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def hashes_of_shards(shards: Collection[Path]) -> dict[Path, str]:
+    """sha256 of each shard, from the summary beside it where there is one."""
     recorded = recorded_entries(shards)
-    hashes = {
+    return {
         shard: recorded[shard].sha256 if shard in recorded else hash_of_file(shard)
         for shard in shards
     }
-    lines = [f"{digest}  {shard.name}\n" for shard, digest in hashes.items()]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def hashes_of_data(data: Collection[Path], shards: Collection[Path]) -> dict[str, dict[str, str]]:
+    """sha256 of files by kind and path: truth, manifests, summaries, shards.
+
+    Args:
+        data: files and folders that were named as data.
+        shards: that they led to.
+    """
+    kinds = {".npz": "truth", ".json": "summaries", ".yaml": "manifests", ".yml": "manifests"}
+    found: dict[str, dict[str, str]] = {}
+    for path in dict.fromkeys((*data, *sorted(_summaries(shards)))):
+        if path.is_file():
+            found.setdefault(kinds[path.suffix], {})[str(path)] = hash_of_file(path)
+    if shards:
+        found["shards"] = {str(shard): one for shard, one in hashes_of_shards(shards).items()}
+    return found
 
 
 def recorded_entries(shards: Collection[Path]) -> dict[Path, ShardEntry]:
     """What the summaries beside shards say of them; nothing of shards without a summary."""
-    summaries = {shard.with_name(f"{shard.name.rsplit('-', 1)[0]}.json") for shard in shards}
     return {
         summary.with_name(entry.file): entry
-        for summary in summaries
-        if summary.is_file()
+        for summary in _summaries(shards)
         for entry in SetSummary.load(summary).shards
     }
+
+
+def _summaries(shards: Collection[Path]) -> set[Path]:
+    paths = {shard.with_name(f"{shard.name.rsplit('-', 1)[0]}.json") for shard in shards}
+    return {path for path in paths if path.is_file()}

@@ -10,21 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Plot
 from numpy.typing import NDArray
 
 from fourdhands.evaluation.confidence import ConfidenceScores
 from fourdhands.evaluation.metrics import METRICS
+from fourdhands.evaluation.plots import Series, draw_distribution, draw_joints, new_plot, png_of
 from fourdhands.evaluation.provenance import Provenance
 from fourdhands.evaluation.runner import RANKED_BY, Figure, Scores
 from fourdhands.files import replacing
 from fourdhands.skeleton import JOINT_NAMES
 
 FORMAT_VERSION = 1
-LEGEND_SHARE = 0.22
-"""Height that is free for the legend, as a share of what is drawn."""
 MODEL_COLOUR, MEAN_POSE_COLOUR = "#2f6fb5", "#b9b4ab"
 
 
@@ -122,17 +118,21 @@ class EvalReport:
     def save_plots(self, path: Path) -> None:
         """Draw hands' errors, the mean error of each joint and the confidence, as PNG."""
         has_confidence = self.confidence is not None
-        plot = Plot(figsize=(17 if has_confidence else 12, 4.5), dpi=110, layout="constrained")
-        FigureCanvasAgg(plot)
+        plot = new_plot(17 if has_confidence else 12, 4.5)
         ratios = (1, 1.4, 1)[: 2 + has_confidence]
         hands, joints, *rest = plot.subplots(1, 2 + has_confidence, width_ratios=ratios)
         for axes in rest:
             assert self.confidence is not None
             self.confidence.draw(axes, "Hand or not")
-        _draw_distribution(hands, self)
-        _draw_joints(joints, self)
+        predictors = (
+            (self.mean_pose, "mean pose", MEAN_POSE_COLOUR),
+            (self.model, "model", MODEL_COLOUR),
+        )
+        draw_distribution(hands, [Series(s.hands, name, ink) for s, name, ink in predictors])
+        draw_joints(joints, [Series(s.joints, name, ink) for s, name, ink in predictors])
+        joints.set_title("By joint, relative to the root")
         with replacing(path) as partial:
-            plot.savefig(partial, format="png")
+            partial.write_bytes(png_of(plot))
 
 
 def save_image(image: NDArray[np.uint8], path: Path) -> None:
@@ -151,50 +151,3 @@ def _by_joint(scores: Scores) -> dict[str, float | None]:
         name: float(error) if np.isfinite(error) else None
         for name, error in zip(JOINT_NAMES, scores.joints, strict=True)
     }
-
-
-def _draw_distribution(axes: Axes, report: EvalReport) -> None:
-    """Histogram of hands' errors; the last bin holds what lies beyond."""
-    both = np.concatenate((report.model.hands, report.mean_pose.hands))
-    end = float(np.percentile(both, 99.5)) if len(both) else 1.0
-    edges = np.linspace(0.0, end, 49).tolist()
-    for scores, label, colour in _predictors(report):
-        median = float(np.median(scores.hands)) if len(scores.hands) else float("nan")
-        axes.hist(
-            scores.hands.clip(max=end),
-            edges,
-            color=colour,
-            alpha=0.75,
-            label=f"{label}, median {median:.1f} mm (dashed)",
-        )
-        axes.axvline(median, ymax=1 / (1 + LEGEND_SHARE), color=colour, linestyle="--")
-    axes.set(
-        xlabel="MPJPE of a hand (mm); the last bar holds whatever is beyond",
-        ylabel="hands",
-        title="Distribution over hands",
-    )
-    _finish(axes)
-
-
-def _draw_joints(axes: Axes, report: EvalReport) -> None:
-    positions = np.arange(len(JOINT_NAMES))
-    for offset, (scores, label, colour) in zip((0.2, -0.2), _predictors(report), strict=True):
-        axes.bar(positions + offset, scores.joints, 0.4, color=colour, label=label)
-    axes.set_xticks(positions, JOINT_NAMES, rotation=60, ha="right", fontsize=8)
-    axes.set(ylabel="mean error (mm)", title="By joint, relative to the root")
-    _finish(axes)
-
-
-def _finish(axes: Axes) -> None:
-    """Put the legend above everything drawn, the model first, as its bars are."""
-    axes.margins(y=LEGEND_SHARE)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper right", framealpha=1, edgecolor="none")
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _predictors(report: EvalReport) -> tuple[tuple[Scores, str, str], ...]:
-    return (
-        (report.mean_pose, "mean pose", MEAN_POSE_COLOUR),
-        (report.model, "model", MODEL_COLOUR),
-    )

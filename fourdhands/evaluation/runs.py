@@ -6,32 +6,26 @@ Checkpoint and data go in; a table, `metrics.json` and pictures come out.
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from fourdhands import __version__, config
+from fourdhands import __version__
 from fourdhands.data.collate import Collate, CropConfig, Window
-from fourdhands.data.datamodule import ClipDataModule, DataConfig
+from fourdhands.data.datamodule import DataConfig
 from fourdhands.data.manifest import ShardSet, find_shards
 from fourdhands.data.stream import read_lane
-from fourdhands.evaluation.alignments import detections
 from fourdhands.evaluation.baselines import (
     MeanHand,
     MeanPosePredictor,
     estimate_mean_hand,
     neutral_hand,
 )
-from fourdhands.evaluation.benchmark import find_protocol, score
-from fourdhands.evaluation.benchmark_report import BenchmarkReport
+from fourdhands.evaluation.benchmark import find_protocol
+from fourdhands.evaluation.benchmark_runs import evaluate_benchmark
+from fourdhands.evaluation.checkpoints import EvaluationConfig, Trained
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
-from fourdhands.evaluation.predictions_file import match, save_samples
-from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.provenance import (
     Provenance,
     hash_of_file,
@@ -41,76 +35,14 @@ from fourdhands.evaluation.provenance import (
 )
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
-from fourdhands.evaluation.samples import HandSamples, Pair
-from fourdhands.evaluation.sources import predictions_of, require_split, truth_of
-from fourdhands.evaluation.submissions.door import (
-    Target,
-    is_hidden,
-    load_predictions,
-    write_submission,
-)
-from fourdhands.export.checkpoint import KEY, read_checkpoint
-from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
-from fourdhands.hands.assets import ManoAssets, load_assets
-from fourdhands.hands.mano import HandModel, joints_of_mesh
+from fourdhands.export.predictor import Predictor
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
-
-T = TypeVar("T")
 
 MEAN_POSE_CLIPS = 2000
 """Training clips that the mean pose is estimated from, a frame of each."""
 CONFIDENCE_WINDOWS = 4000
 """Windows that the confidence is scored on, at most."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How a checkpoint is evaluated.
-
-    Attributes:
-        root: joint that root-relative errors and the vector between the hands refer to.
-        num_frames: frames a window; null for as in training.
-        gap: frames of the data from one frame of a window to the next (at `data.gap_fps` of the
-            training, if that was given); null for as in training.
-        mirrored_copy: whether a hand's mirrored copy stands for a hand that is absent, instead of
-            nothing; null for only if all training was so.
-        batch_size: windows a batch.
-        num_workers: processes that decode.
-        data_root: folder that manifests' shard patterns are relative to; null for as in training.
-        mean_pose: manifests or folders whose labels the mean pose is estimated from; null for the
-            data that the checkpoint was trained on, or MANO's mean where those are not at hand.
-        device: where the network computes.
-        hold: whether a hand that is not confident is held as it was in the nearest earlier frame
-            of its window in which it was (DaHyF); wants windows of several frames.
-        pictures: frames to draw of each kind: best, median, worst.
-        any_count: whether a benchmark may be scored on other data than its own, and on other than
-            its official number of images.
-        target: slot of a window, from 0, in which every frame is predicted, each in a window of its
-            own, as in streams and papers: 'centre' or a number. Where a recording ends its last
-            frames are repeated. Null for windows that share out the frames.
-    """
-
-    root: str = "wrist"
-    num_frames: int | None = None
-    gap: int | None = None
-    mirrored_copy: bool | None = None
-    batch_size: int = 16
-    num_workers: int = 2
-    data_root: Path | None = None
-    mean_pose: tuple[Path, ...] | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    hold: bool = False
-    pictures: int = 3
-    any_count: bool = False
-    target: Literal["centre"] | int | None = None
-
-    def __post_init__(self) -> None:
-        """Check what the type does not say."""
-        if self.root not in JOINT_NAMES:
-            raise ValueError(f"root is '{self.root}'; joints are {', '.join(JOINT_NAMES)}")
-        if self.pictures < 0:
-            raise ValueError(f"pictures is {self.pictures}, it may not be negative")
 
 
 def evaluate_command(
@@ -129,8 +61,8 @@ def evaluate_command(
 
     Args:
         config: How.
-        out: Folder for metrics.json and pictures; with a protocol for benchmark.json and
-            predictions.npz.
+        out: Folder for metrics.json and pictures; with a protocol for report.html, benchmark.json
+            and predictions.npz.
         data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
             like those of predictions that hold the truth. Predictions whose truth is hidden need
             none to become a submission.
@@ -157,7 +89,7 @@ def evaluate_command(
             checkpoint=checkpoint,
             predictions=predictions,
             mano=mano,
-            target=None if submission is None else Target(protocol, submission, submission_list),
+            submission=submission,
             submission_list=submission_list,
         )
     elif submission is not None:
@@ -168,99 +100,6 @@ def evaluate_command(
         raise ValueError("give --data, the labelled clips to evaluate on")
     else:
         evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out)
-
-
-def evaluate_benchmark(
-    config: EvaluationConfig,
-    protocol: Protocol,
-    *,
-    data: tuple[Path, ...],
-    out: Path,
-    checkpoint: Path | None,
-    predictions: Path | None,
-    mano: Path | None,
-    target: Target | None = None,
-    submission_list: Path | None = None,
-) -> None:
-    """Score a method by the rules of a benchmark (see `evaluate_command`)."""
-    if not data and (checkpoint is not None or target is None):
-        raise ValueError("give --data: images for a checkpoint, or the truth of predictions")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out: {out} is a file; name a folder")
-    files = [path for path in data if path.suffix == ".npz"]
-    meshes = any(column.points == "vertices" for column in protocol.columns)
-    if checkpoint is not None:
-        if files:
-            raise ValueError(f"{files[0]}: a checkpoint needs images; name a converted set")
-        predictor = load_predictor(checkpoint, _device(config.device))
-        run = read_checkpoint(checkpoint, mmap=True)[KEY]["run"]
-        data_config = _data_config(config, run, data, checkpoint)
-        loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
-        sets, hand_model = loader.check("test"), predictor.hand_model
-        slot = _slot(config, data_config.num_frames)
-        hashes = {str(checkpoint): hash_of_file(checkpoint)}
-    else:
-        assert predictions is not None
-        root = config.data_root or DataConfig().root
-        sets = tuple(find_shards(path, root) for path in data if path not in files)
-        hand_model = HandModel(load_assets(mano))
-        hashes = {str(predictions): hash_of_file(predictions)}
-    true = truth_of([*files, *sets], hand_model) if data else None
-    if true is not None and not meshes:  # nobody has to have predicted what nobody compares
-        true = true.without_meshes()
-    hidden = true is None or is_hidden(true)
-    if hidden and target is None:
-        raise ValueError("the truth is hidden: --submission FILE writes what the server takes")
-    if not hidden and not config.any_count:
-        require_split(protocol, sets)
-    if predictions is None:
-        asked = HoldingPredictor(predictor) if config.hold else predictor
-        batches = loader.eval_dataloader("test", target=slot)
-        found = predictions_of(asked, batches, meshes=meshes, target=slot)
-    else:
-        found = load_predictions(
-            predictions,
-            protocol.name,
-            () if true is None else true.names,
-            hand_model.assets,
-            submission_list,
-            any_count=config.any_count,
-        )
-    finds = any(column.alignment is detections for column in protocol.columns)
-    method = str(checkpoint or predictions)
-    pair = None if true is None else match(found, true, method, may_miss=finds)
-    if pair is None or hidden:
-        _write(found, out, checkpoint, target, hand_model, config)
-        return
-    known = hand_model.assets if checkpoint is not None or mano is not None else None
-    protocol, regressor = _with_regressor(protocol, pair, known)
-    pair = replace(pair, closed_faces=hand_model.closed_faces.cpu())
-    figures = score(protocol, pair, any_count=config.any_count, joints_of_mesh=regressor)
-    hashes |= {str(path): hash_of_file(path) for path in files}
-    hashes |= {one.name: hash_of_shards(list(one.shards)) for one in sets}
-    report = BenchmarkReport(protocol, figures, len(pair), method, hashes)
-    print(report.table())
-    out.mkdir(parents=True, exist_ok=True)
-    report.save_json(out / "benchmark.json")
-    _write(found, out, checkpoint, target, hand_model, config)
-
-
-def _write(
-    found: HandSamples,
-    out: Path,
-    checkpoint: Path | None,
-    target: Target | None,
-    hand_model: HandModel,
-    config: EvaluationConfig,
-) -> None:
-    """Write a checkpoint's hands, and the submission if there is to be one."""
-    out.mkdir(parents=True, exist_ok=True)
-    if checkpoint is not None:
-        save_samples(found, out / "predictions.npz")
-    if target is not None:
-        lines = write_submission(target, found, hand_model.assets, any_count=config.any_count)
-        print("\n".join(("", *lines)))
-    print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
 
 
 def evaluate_checkpoint(
@@ -280,63 +119,48 @@ def evaluate_checkpoint(
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
-    predictor = load_predictor(checkpoint, _device(config.device))
-    if config.hold:
-        HoldingPredictor(predictor)  # says whether it can
-    run = read_checkpoint(checkpoint, mmap=True)[KEY]["run"]
-    data_config = _data_config(config, run, data, checkpoint)
-    loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
-    shards = [shard for one in loader.check("test") for shard in one.shards]
-    slot = _slot(config, data_config.num_frames)
-    mean_hand, mean_pose_source = _mean_hand(config, data_config, predictor)
+    trained = Trained.load(checkpoint, config, data)
+    predictor = trained.predictor
+    shards = [shard for one in trained.sets for shard in one.shards]
+    mean_hand, mean_pose_source = _mean_hand(config, trained.data, predictor)
     report = EvalReport(
         **evaluate(
-            {
-                "model": HoldingPredictor(predictor) if config.hold else predictor,
-                "mean_pose": MeanPosePredictor(mean_hand),
-            },
-            loader.eval_dataloader("test", target=slot),
+            {"model": trained.answers, "mean_pose": MeanPosePredictor(mean_hand)},
+            trained.loader.eval_dataloader("test", target=trained.slot),
             predictor.hand_model,
             root=JOINT_NAMES.index(config.root),
             device=predictor.device,
             num_frames=_num_frames(shards),
-            target=slot,
+            target=trained.slot,
         ),
         provenance=Provenance(
             checkpoint=str(checkpoint),
             checkpoint_sha256=hash_of_file(checkpoint),
-            config_sha256=hash_of_plain_data(run),
+            config_sha256=hash_of_plain_data(trained.run),
             data=", ".join(map(str, data)),
             data_sha256=hash_of_shards(shards),
             mean_pose=mean_pose_source,
-            settings={
-                "root": config.root,
-                "num_frames": data_config.num_frames,
-                "gap": data_config.gap,
-                "hold": config.hold,
-                "gap_fps": data_config.gap_fps,
-                "target": slot,
-                "mirrored_copy": data_config.mirrored_copy == 1,
-            },
+            settings={"root": config.root, **trained.settings},
             version=__version__,
         ),
-        confidence=_confidence(loader, predictor),
+        confidence=_confidence(trained),
     )
     print(report.table())
     out.mkdir(parents=True, exist_ok=True)
     report.save_plots(out / "errors.png")
     if choices := choose(report.model, config.pictures):
-        again = loader.eval_dataloader("test", target=slot)
+        again = trained.loader.eval_dataloader("test", target=trained.slot)
         sheet = draw_choices(
-            choices, predictor, again, predictor.hand_model, predictor.device, target=slot
+            choices, predictor, again, predictor.hand_model, predictor.device, target=trained.slot
         )
         save_image(sheet, out / "samples.png")
     report.save_json(out / "metrics.json")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
 
 
-def _confidence(loader: ClipDataModule, predictor: Predictor) -> ConfidenceScores | None:
+def _confidence(trained: Trained) -> ConfidenceScores | None:
     """None where there is no 2D branch, or hands have no box of their own to move away."""
+    predictor, loader = trained.predictor, trained.loader
     if predictor.network.config.joints_2d is None or predictor.crop.box == "holistic":
         return None
     batches = loader.eval_dataloader("test", NEGATIVE_SHARE)
@@ -350,67 +174,6 @@ def _num_frames(shards: list[Path]) -> int | None:
     if not entries.keys() >= set(shards):
         return None
     return sum(entries[shard].frames for shard in shards)
-
-
-def _with_regressor(
-    protocol: Protocol, pair: Pair, assets: tuple[ManoAssets, ManoAssets] | None
-) -> tuple[Protocol, Tensor | None]:
-    """What makes joints of meshes where the protocol wants them; else its note says that none does.
-
-    Args:
-        protocol: the rules.
-        pair: what is compared.
-        assets: hand model that the meshes are of; None if nobody has named it.
-    """
-    if protocol.tips is None:
-        return protocol, None
-    both = min(part.vertices.shape[2] for part in (pair.predicted, pair.true)) > 0
-    if both and assets is not None:
-        return protocol, joints_of_mesh(assets, protocol.tips)
-    why = "--mano names no hand model" if both else "there are no meshes"
-    note = f"joints and wrists are those given, not regressed from meshes: {why}"
-    told = "; ".join(filter(None, (protocol.note, note)))
-    return replace(protocol, tips=None, note=told), None
-
-
-def _slot(wanted: EvaluationConfig, num_frames: int) -> int | None:
-    """The target's slot in windows of so many frames."""
-    slot = num_frames // 2 if wanted.target == "centre" else wanted.target
-    if slot is not None and not 0 <= slot < num_frames:
-        raise ValueError(
-            f"target is {slot}, a window's slots are 0 to {num_frames - 1}; say another, or more "
-            "--num_frames"
-        )
-    return slot
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but no CUDA device is there; say cpu or auto")
-    return name
-
-
-def _data_config(
-    wanted: EvaluationConfig, run: dict[str, Any], data: tuple[Path, ...], checkpoint: Path
-) -> DataConfig:
-    """The training's data configuration, turned to the data of this evaluation."""
-    trained = config.from_dict(DataConfig, run["data"], source=f"{checkpoint}: data")
-
-    def chosen(value: T | None, default: T) -> T:
-        return default if value is None else value
-
-    return replace(
-        trained,
-        test=data,
-        root=chosen(wanted.data_root, trained.root),
-        num_frames=chosen(wanted.num_frames, trained.num_frames),
-        gap=chosen(wanted.gap, trained.gap),
-        mirrored_copy=float(chosen(wanted.mirrored_copy, trained.mirrored_copy == 1)),
-        batch_size=wanted.batch_size,
-        num_workers=wanted.num_workers,
-    )
 
 
 def _mean_hand(

@@ -54,7 +54,7 @@ def truth_of(sources: Sequence[Path | ShardSet], hand_model: HandModel) -> HandS
         else:
             clips = (stored.clip for stored in read_lane(source.shards, 0, 1))
             labelled = [
-                _of_clip(clip, hand_model) for clip in tqdm(clips, desc="labels", leave=False)
+                labels_of(clip, hand_model) for clip in tqdm(clips, desc="labels", leave=False)
             ]
             parts.append(counted_in_steps(joined(labelled)))
     return joined(parts)
@@ -157,7 +157,8 @@ def name_of(meta: ClipMeta, frame_id: int) -> str:
     return f"{meta.sequence}/{meta.camera}/{frame_id}"
 
 
-def _of_clip(clip: Clip, hand_model: HandModel) -> HandSamples:
+def labels_of(clip: Clip, hand_model: HandModel) -> HandSamples:
+    """The labels of a clip's frames, with meshes where it brings any, or MANO parameters."""
     state = HandState(
         *(torch.tensor(getattr(clip, n)) for n in ("global_orient", "hand_pose", "betas", "transl"))
     )

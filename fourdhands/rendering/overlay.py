@@ -4,7 +4,7 @@ Validation pictures, evaluation reports and `fourdhands predict` all draw with t
 Colours tell the sides apart: right is coral, left is blue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -89,19 +89,37 @@ def side_view(
         extent: Metres that fill the picture, for views of one scale; as much as these hands need
             if None (see `side_extent`).
     """
+    extent = side_extent(vertices, present) if extent is None else extent
+    return _on_paper(vertices, present, size, faces, extent, SIDE_FROM_CAMERA)
+
+
+def front_view(
+    vertices: ArrayLike, present: ArrayLike, size: int, faces: ArrayLike | None, extent: float
+) -> Bytes:
+    """The same hands as the camera sees them, on white paper; arguments as those of `side_view`."""
+    return _on_paper(vertices, present, size, faces, extent, np.eye(3))
+
+
+def _on_paper(
+    vertices: ArrayLike,
+    present: ArrayLike,
+    size: int,
+    faces: ArrayLike | None,
+    extent: float,
+    turn: NDArray[np.float64],
+) -> Bytes:
     paper = np.full((size, size, 3), PAPER, np.uint8)
-    hands = _checked("vertices", vertices, (NUM_SIDES, NUM_VERTICES, 3))
+    hands = _checked("vertices", vertices, (NUM_SIDES, NUM_VERTICES, 3)) @ turn.T
     shown = hands[np.asarray(present, bool)]
     if not len(shown):
         return paper
     low, high = shown.min(axis=(0, 1)), shown.max(axis=(0, 1))
-    extent = side_extent(vertices, present) if extent is None else extent
-    lens = 6.0  # distance over extent: long, so that sizes hardly depend on x
-    distance = lens * extent + float((high - low)[0]) / 2
-    turned = (hands - (low + high) / 2) @ SIDE_FROM_CAMERA.T + (0.0, 0.0, distance)
+    lens = 6.0  # distance over extent: long, so that sizes hardly depend on depth
+    distance = lens * extent + float((high - low)[2]) / 2
+    centred = hands - (low + high) / 2 + (0.0, 0.0, distance)
     focal, centre = 0.86 * size * lens, (size - 1) / 2
     K = np.array([[focal, 0.0, centre], [0.0, focal, centre], [0.0, 0.0, 1.0]])
-    return draw_hands(paper, turned, present, K, opacity=1.0, faces=faces)
+    return draw_hands(paper, centred, present, K, opacity=1.0, faces=faces)
 
 
 def side_extent(vertices: ArrayLike, present: ArrayLike) -> float:
@@ -111,13 +129,19 @@ def side_extent(vertices: ArrayLike, present: ArrayLike) -> float:
     return max(float(np.ptp(shown[:, 1:], axis=0).max()) if len(shown) else 0.0, 1e-3)
 
 
-def draw_skeleton(image: Bytes, joints_2d: ArrayLike, present: ArrayLike) -> Bytes:
+def draw_skeleton(
+    image: Bytes,
+    joints_2d: ArrayLike,
+    present: ArrayLike,
+    colours: Mapping[Side, tuple[int, int, int]] = SIDE_COLOURS,
+) -> Bytes:
     """Draw the joints and bones of hands over an image.
 
     Args:
         image: (H, W, 3) uint8 RGB; it is not changed.
         joints_2d: (S, 21, 2) pixels.
         present: (S,) which hands, or (S, 21) which joints to draw.
+        colours: of the hands, sRGB.
     """
     points = _checked("joints_2d", joints_2d, (NUM_SIDES, NUM_JOINTS, 2))
     shown = np.asarray(present, bool)
@@ -131,7 +155,7 @@ def draw_skeleton(image: Bytes, joints_2d: ArrayLike, present: ArrayLike) -> Byt
         fixed = np.round(points[side] * (1 << bits)).astype(int)
         extent = np.ptp(points[side][visible], axis=0).max()
         width = int(np.clip(round(extent / 60), 1, 12))
-        colour = np.array(SIDE_COLOURS[side])
+        colour = np.array(colours[side])
         for pen, ink in ((width + 2, (255, 255, 255)), (width, colour.tolist())):
             for parent, joint in BONES:
                 if visible[parent] and visible[joint]:

@@ -10,7 +10,9 @@ import torch
 
 from eval import EVALUATE
 from fourdhands.cli.main import run
+from fourdhands.evaluation.benchmark_report import number
 from fourdhands.evaluation.predictions_file import load_samples, save_samples
+from fourdhands.evaluation.protocols import PROTOCOLS
 from fourdhands.hands.mano import HandModel
 from fourdhands.structures import HandState
 from tests.helpers.official import convert
@@ -48,7 +50,26 @@ def test_a_file_is_scored_whatever_its_order(
         json.loads((tmp_path / name / "benchmark.json").read_text()) for name in ("a", "b")
     )
     assert first["figures"] == second["figures"] and first["images"] == 13
-    assert len(first["hashes"]) == 2 and first["hashes"] != second["hashes"]
+    assert first["hashes"].keys() == {"predictions", "truth"}
+    assert list(first["hashes"]["truth"]) == [str(truth)]
+    assert first["hashes"]["predictions"] != second["hashes"]["predictions"]
+    page = (tmp_path / "a" / "report.html").read_text()
+    for column in PROTOCOLS["freihand"].columns:
+        assert f"<td>{column.name}</td>" in page
+        assert f">{number(first['figures'][column.key], 4)}</td>" in page
+    assert page.count("data:image/jpeg;base64,") == 9 and "DaHyF, table 1" in page
+
+
+def test_protocols_of_joints_need_no_meshes(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, truth = files
+    with np.load(predictions) as file:
+        np.savez(predictions, **{k: v for k, v in file.items() if not k.startswith("vertices")})
+    flags = ("--data", truth, "--any_count", "true", "--out", tmp_path / "out")
+    assert evaluate("--predictions", predictions, "--protocol", "dexycb", *flags) == 0
+    assert evaluate("--predictions", predictions, "--protocol", "freihand", *flags) == 1
+    assert "vertices are labelled that have no prediction" in capsys.readouterr().err
 
 
 def spoil_nan(arrays: dict[str, np.ndarray]) -> None:
@@ -120,7 +141,7 @@ def test_flags_that_do_not_go_together(
         ((), "either --checkpoint or --predictions"),
         (("--predictions", predictions), "give --protocol NAME"),
         (("--predictions", predictions, "--protocol", "freihandd"), "there is no 'freihandd'"),
-        (("--predictions", predictions, "--protocol", "freihand"), "has 3960 images, here are 13"),
+        (("--predictions", predictions, "--protocol", "freihand"), "has 3,960 images, here are 13"),
     ):
         assert evaluate(*flags, *end) == 1
         assert said in capsys.readouterr().err
@@ -148,8 +169,9 @@ def test_the_truth_may_be_a_converted_set(tmp_path: Path) -> None:
     flags = ("--protocol", "freihand", "--any_count", "true", "--out", tmp_path / "out")
     data = ("--data", tmp_path / "shards" / "train.json")
     assert evaluate("--predictions", tmp_path / "mine.npz", *data, *flags) == 0
-    figures = json.loads((tmp_path / "out" / "benchmark.json").read_text())["figures"]
-    assert figures["xyz_mean_cm"] < 1e-4 and figures["mesh_f5"] == 1
+    found = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert found["figures"]["xyz_mean_cm"] < 1e-4 and found["figures"]["mesh_f5"] == 1
+    assert found["hashes"].keys() == {"predictions", "summaries", "shards"}
 
 
 def test_files_survive(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""How a checkpoint is evaluated, and the checkpoint beside the data that it is asked about."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from fourdhands import config
+from fourdhands.data.datamodule import ClipDataModule, DataConfig
+from fourdhands.data.manifest import ShardSet
+from fourdhands.export.checkpoint import KEY, read_checkpoint
+from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
+from fourdhands.skeleton import JOINT_NAMES
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a checkpoint is evaluated.
+
+    Attributes:
+        root: joint that root-relative errors and the vector between the hands refer to.
+        num_frames: frames a window; null for as in training.
+        gap: frames of the data from one frame of a window to the next (at `data.gap_fps` of the
+            training, if that was given); null for as in training.
+        mirrored_copy: whether a hand's mirrored copy stands for a hand that is absent, instead of
+            nothing; null for only if all training was so.
+        batch_size: windows a batch.
+        num_workers: processes that decode.
+        data_root: folder that manifests' shard patterns are relative to; null for as in training.
+        mean_pose: manifests or folders whose labels the mean pose is estimated from; null for the
+            data that the checkpoint was trained on, or MANO's mean where those are not at hand.
+        device: where the network computes.
+        hold: whether a hand that is not confident is held as it was in the nearest earlier frame
+            of its window in which it was (DaHyF); wants windows of several frames.
+        pictures: frames to draw of each kind: best, median, worst.
+        any_count: whether a benchmark may be scored on other data than its own, and on other than
+            its official number of images.
+        target: slot of a window, from 0, in which every frame is predicted, each in a window of its
+            own, as in streams and papers: 'centre' or a number. Where a recording ends its last
+            frames are repeated. Null for windows that share out the frames.
+    """
+
+    root: str = "wrist"
+    num_frames: int | None = None
+    gap: int | None = None
+    mirrored_copy: bool | None = None
+    batch_size: int = 16
+    num_workers: int = 2
+    data_root: Path | None = None
+    mean_pose: tuple[Path, ...] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    hold: bool = False
+    pictures: int = 3
+    any_count: bool = False
+    target: Literal["centre"] | int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the type does not say."""
+        if self.root not in JOINT_NAMES:
+            raise ValueError(f"root is '{self.root}'; joints are {', '.join(JOINT_NAMES)}")
+        if self.pictures < 0:
+            raise ValueError(f"pictures is {self.pictures}, it may not be negative")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint beside the data of an evaluation.
+
+    Attributes:
+        path: of the checkpoint.
+        predictor: its network and hand model.
+        run: the configuration that it was trained with.
+        data: the same of data, turned to the data of this evaluation.
+        loader: of `data.test`.
+        sets: what `loader` reads.
+        slot: of windows in which every frame is predicted; None for windows that share out frames.
+        hold: whether hands that are not confident are held.
+    """
+
+    path: Path
+    predictor: Predictor
+    run: dict[str, Any]
+    data: DataConfig
+    loader: ClipDataModule
+    sets: tuple[ShardSet, ...]
+    slot: int | None
+    hold: bool
+
+    @classmethod
+    def load(cls, path: Path, wanted: EvaluationConfig, data: tuple[Path, ...]) -> "Trained":
+        """Read the checkpoint and look whether the data are there.
+
+        Raises:
+            ValueError: The configuration, the checkpoint or the data cannot be used.
+            FileNotFoundError: A file is missing.
+        """
+        predictor = load_predictor(path, _device(wanted.device))
+        if wanted.hold:
+            HoldingPredictor(predictor)  # says whether it can
+        run = read_checkpoint(path, mmap=True)[KEY]["run"]
+        chosen = _data_config(wanted, run, data, path)
+        loader = ClipDataModule(chosen, predictor.crop.size, predictor.hand_model.assets)
+        sets = loader.check("test")
+        slot = _slot(wanted, chosen.num_frames)
+        return cls(path, predictor, run, chosen, loader, sets, slot, wanted.hold)
+
+    @property
+    def answers(self) -> Predictor | HoldingPredictor:
+        """What is asked for hands."""
+        return HoldingPredictor(self.predictor) if self.hold else self.predictor
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of windows and hands, as reports tell them."""
+        names = ("num_frames", "gap", "gap_fps")
+        return {
+            **{name: getattr(self.data, name) for name in names},
+            "mirrored_copy": self.data.mirrored_copy == 1,
+            "hold": self.hold,
+            "target": self.slot,
+        }
+
+
+def _slot(wanted: EvaluationConfig, num_frames: int) -> int | None:
+    """The target's slot in windows of so many frames."""
+    slot = num_frames // 2 if wanted.target == "centre" else wanted.target
+    if slot is not None and not 0 <= slot < num_frames:
+        raise ValueError(
+            f"target is {slot}, a window's slots are 0 to {num_frames - 1}; say another, or more "
+            "--num_frames"
+        )
+    return slot
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but no CUDA device is there; say cpu or auto")
+    return name
+
+
+def _data_config(
+    wanted: EvaluationConfig, run: dict[str, Any], data: tuple[Path, ...], checkpoint: Path
+) -> DataConfig:
+    """The training's data configuration, turned to the data of this evaluation."""
+    trained = config.from_dict(DataConfig, run["data"], source=f"{checkpoint}: data")
+
+    def chosen(value: T | None, default: T) -> T:
+        return default if value is None else value
+
+    return replace(
+        trained,
+        test=data,
+        root=chosen(wanted.data_root, trained.root),
+        num_frames=chosen(wanted.num_frames, trained.num_frames),
+        gap=chosen(wanted.gap, trained.gap),
+        mirrored_copy=float(chosen(wanted.mirrored_copy, trained.mirrored_copy == 1)),
+        batch_size=wanted.batch_size,
+        num_workers=wanted.num_workers,
+    )
