@@ -6,8 +6,10 @@ labelled may come out as anything; masks decide what counts.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,10 +36,21 @@ class Compared:
     true: Tensor
     valid: Tensor
 
-    @property
+    @cached_property
+    def distances(self) -> Tensor:
+        """(N, S, K), of what does not count, too."""
+        return (self.predicted - self.true).norm(dim=-1)
+
+    @cached_property
     def errors(self) -> Tensor:
         """(N, S, K) distances, 0 where nothing counts."""
-        return torch.where(self.valid, (self.predicted - self.true).norm(dim=-1), 0.0)
+        return torch.where(self.valid, self.distances, 0.0)
+
+    def only(self, keep: Tensor) -> "Compared":
+        """Leave out what is not to count: bool, of a shape that fits (N, S, K)."""
+        chosen = replace(self, valid=self.valid & keep)
+        chosen.__dict__["distances"] = self.distances  # they are the same; measured once
+        return chosen
 
 
 Alignment = Callable[[Pair, Points], Compared]
@@ -79,21 +92,40 @@ def scale_translation(pair: Pair, points: Points) -> Compared:
     """
     found = root_relative(pair, points)
     length = _bone(pair.predicted, MIDDLE, WRIST)
-    scale = _bone(pair.true, MIDDLE, WRIST) / torch.where(length > 0, length, 1.0)
-    moved = found.predicted * scale[..., None, None] + _joint(pair.true, WRIST)
+    length = torch.where(length > 0, length, 1.0)[..., None, None]
+    true_length = _bone(pair.true, MIDDLE, WRIST)[..., None, None]
+
+    def scaled(predicted: Tensor) -> Tensor:
+        # in the program's order: of a perfect prediction, rounding decides what is within 0 mm
+        return predicted / length * true_length
+
+    wrist = scaled(_joint(pair.predicted, WRIST))
+    moved = scaled(_points(pair.predicted, points)) - wrist + _joint(pair.true, WRIST)
     return Compared(moved, _points(pair.true, points), found.valid)
 
 
-def similarity(pair: Pair, points: Points, *, reflections: bool = False) -> Compared:
+def similarity(
+    pair: Pair, points: Points, *, reflections: bool = False, softening: float = 0.0
+) -> Compared:
     """The best rotation, scale and shift of each hand; of a mesh by its own vertices.
 
     With reflections it is the Procrustes analysis of FreiHAND, HO3D and DexYCB, which lays a
-    mirrored hand upon the truth.
+    mirrored hand upon the truth, softened (see `procrustes_align`) by 1e-8 of the program's unit.
+    That decides one digit: a hand that fits exactly misses the threshold 0 of their curves.
     """
     found = absolute(pair, points)
-    aligned = procrustes_align(found.predicted, found.true, found.valid, reflections=reflections)
-    enough = found.valid.sum(-1, keepdim=True) >= 3
-    return Compared(aligned, found.true, found.valid & enough)
+    enough = found.valid.sum(-1) >= 3
+    aligned = torch.zeros_like(
+        found.predicted
+    )  # of hands that are there; half of them often is not
+    aligned[enough] = procrustes_align(
+        found.predicted[enough],
+        found.true[enough],
+        found.valid[enough],
+        reflections=reflections,
+        softening=softening,
+    )
+    return Compared(aligned, found.true, found.valid & enough[..., None])
 
 
 def back_projected(pair: Pair, points: Points) -> Compared:
@@ -158,7 +190,9 @@ def _joint(samples: HandSamples, joint: int) -> Tensor:
 
 def _bone(samples: HandSamples, first: int, second: int) -> Tensor:
     """(N, S) length."""
-    return (samples.joints[..., first, :] - samples.joints[..., second, :]).norm(dim=-1)
+    x, y, z = (samples.joints[..., first, :] - samples.joints[..., second, :]).unbind(-1)
+    squared = x * x + y * y + z * z
+    return torch.from_numpy(np.sqrt(squared.numpy()))  # torch's may be wrong in the last bit
 
 
 # ---- pairs of hands, kinds of images, time -------------------------------------------------------

@@ -1,10 +1,12 @@
 """Files of predictions, and of truth: anybody's hands, to be scored with our protocols.
 
-An npz file of plain arrays over N images (docs/predictions.md); nothing in it is executed.
+An npz file of plain arrays over N images (docs/predictions.md); nothing in it is executed, and what
+is large in it stays on disk.
 """
 
-import zipfile
-from dataclasses import fields
+import sys
+from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fourdhands.evaluation.array_file import Arrays, blocks, read_arrays
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.files import replacing
 from fourdhands.skeleton import NUM_BETAS, NUM_JOINTS, NUM_SIDES, NUM_VERTICES
@@ -20,6 +23,7 @@ from fourdhands.structures import HandState
 FORMAT_VERSION: Final = 1
 _S, _J, _V = NUM_SIDES, NUM_JOINTS, NUM_VERTICES
 _REAL, _YES = "f", "b"
+_WORDS: Final = {"f": "floats of 16, 32 or 64 bits", "b": "bools", "i": "integers", "U": "texts"}
 # After the dimension of images: shape, kind, and whether the file may lack it.
 _ARRAYS: Final[dict[str, tuple[tuple[int, ...], str, bool]]] = {
     "joints": ((_S, _J, 3), _REAL, False),
@@ -42,6 +46,9 @@ _ARRAYS: Final[dict[str, tuple[tuple[int, ...], str, bool]]] = {
 _MANO: Final = tuple(field.name for field in fields(HandState))
 _TOGETHER: Final = (("vertices", "vertices_valid"), ("joints_2d", "joints_2d_valid"), _MANO)
 """Arrays of which a file has all or none."""
+_LARGEST: Final = 1e6
+"""What no number may exceed: metres, pixels. Squares stay finite below it."""
+_LARGEST_FRAME: Final = 2**60  # differences of such numbers are numbers, too
 
 
 def save_samples(samples: HandSamples, path: Path) -> None:
@@ -69,37 +76,26 @@ def load_samples(path: Path) -> HandSamples:
         FileNotFoundError: there is none.
         ValueError: it is not one of these files; names the array and what is wrong.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable npz file ({error})") from None
+    found = read_arrays(path, ("format_version", "names", *_ARRAYS))
+    arrays = found.arrays
     version = arrays.pop("format_version", None)
     if version is None or version.shape != () or version != FORMAT_VERSION:
         raise ValueError(
             f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}"
         )
-    names = arrays.pop("names", None)
-    if names is None or names.dtype.kind != "U" or names.ndim != 1:
-        raise ValueError(f"{path}: names are missing, or not a list of texts")
-    if len(set(names.tolist())) != len(names):
-        raise ValueError(f"{path}: a name stands twice; each image has its own")
-    if unknown := sorted(arrays.keys() - _ARRAYS.keys()):
-        raise ValueError(f"{path}: unknown array {unknown[0]!r}; known are {', '.join(_ARRAYS)}")
+    names = _names(path, arrays.pop("names", None))
     for group in _TOGETHER:
         if 0 < len(lacking := set(group) - arrays.keys()) < len(group):
             raise ValueError(f"{path}: the array {min(lacking)!r} is missing: {', '.join(group)}")
     for name, (shape, kind, optional) in _ARRAYS.items():
-        if name not in arrays:
-            if not optional:
-                raise ValueError(f"{path}: the array {name!r} is missing")
-            continue
-        _check(path, name, arrays[name], (len(names), *shape), kind)
-    if "cam_from_world" in arrays:
-        _check_cameras(path, arrays["cam_from_world"])
-    return samples_of(tuple(names.tolist()), arrays)
+        if name in arrays:
+            _check_form(path, name, arrays[name], (len(names), *shape), kind)
+        elif not optional:
+            raise ValueError(f"{path}: the array {name!r} is missing")
+    _check_values(path, found)
+    if "sequence" in arrays:
+        _texts(path, "sequence", arrays["sequence"])
+    return replace(samples_of(names, arrays), file=found.file)
 
 
 def match(
@@ -121,7 +117,12 @@ def match(
         raise ValueError(f"{source}: {len(missing)} images have no prediction, as {missing[0]!r}")
     if extra := sorted(places.keys() - set(true.names)):
         raise ValueError(f"{source}: {len(extra)} images are not of the benchmark, as {extra[0]!r}")
-    ordered = predicted.take(torch.tensor([places[name] for name in true.names]))
+    same_order = predicted.names == true.names  # then large arrays may stay where they are
+    ordered = (
+        predicted
+        if same_order
+        else predicted.take(torch.tensor([places[name] for name in true.names]))
+    )
     kinds = ["joints", "vertices"]
     if ordered.joints_2d_valid.any() and not may_miss:  # all of them, or none
         kinds.append("joints_2d")
@@ -136,15 +137,65 @@ def match(
     return Pair(ordered, true)
 
 
-def _check(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...], kind: str) -> None:
-    if array.shape != shape or array.dtype.kind != kind:
+def _names(path: Path, names: NDArray[Any] | None) -> tuple[str, ...]:
+    if names is not None and names.size == 0:
+        raise ValueError(f"{path}: it holds no images")
+    if names is None or names.dtype.kind != "U" or names.ndim != 1:
+        raise ValueError(f"{path}: names are missing, or not a list of texts")
+    _texts(path, "names", names)
+    found = tuple(names.tolist())
+    if len(set(found)) != len(found):
+        twice = Counter(found).most_common(1)[0][0]
+        raise ValueError(f"{path}: a name stands twice, {twice!r}; each image has its own")
+    return found
+
+
+def _texts(path: Path, name: str, array: NDArray[Any]) -> None:
+    if array.itemsize and array.view(np.uint32).max() > sys.maxunicode:
+        raise ValueError(f"{path}: {name} are not texts: some of their characters do not exist")
+
+
+def _check_form(
+    path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...], kind: str
+) -> None:
+    if (
+        array.shape != shape
+        or array.dtype.kind != kind
+        or (array.dtype.itemsize > 8 and kind == "f")
+    ):
         raise ValueError(
-            f"{path}: {name} is {array.dtype} {array.shape}, it has to be of kind {kind!r} and "
+            f"{path}: {name} is {array.dtype} {array.shape}, it has to be {_WORDS[kind]} of shape "
             f"{shape}"
         )
-    if kind == _REAL and not np.isfinite(array).all():
-        image = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise ValueError(f"{path}: {name} of image {image} are not finite")
+
+
+def _check_values(path: Path, found: Arrays) -> None:
+    for name, array in found.arrays.items():
+        if array.dtype.kind == _REAL:
+            for start, block in blocks(array):
+                if not float(np.abs(block).max(initial=0)) <= _LARGEST:  # or NaN
+                    finite = np.isfinite(block)
+                    bad = ~finite if not finite.all() else np.abs(block) > _LARGEST
+                    image = start + int(np.argwhere(bad)[0][0])
+                    what = "are not finite" if not finite.all() else f"exceed {_LARGEST:.0e}"
+                    raise ValueError(f"{path}: {name} of image {image} {what}")
+                found.file.release()
+    arrays = found.arrays
+    for name, low, high in (
+        ("handedness", 0, 1),
+        ("area", 0, _LARGEST),
+        ("fps", 1e-3, _LARGEST),
+        ("frame", -_LARGEST_FRAME, _LARGEST_FRAME),
+    ):
+        if name in arrays:
+            bad = (arrays[name] < low) | (arrays[name] > high)
+            if bad.any():
+                value, image = arrays[name][bad].flat[0], int(np.argwhere(bad)[0][0])
+                raise ValueError(
+                    f"{path}: {name} of image {image} is {value}, outside {low:.4g} to {high:.4g}"
+                )
+    if "cam_from_world" in arrays:
+        _check_cameras(path, arrays["cam_from_world"])
 
 
 def _check_cameras(path: Path, cameras: NDArray[Any]) -> None:
@@ -177,6 +228,8 @@ def samples_of(names: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> HandS
         **{name: array for name, array in arrays.items() if name != "sequence"},
         "sequence": numbers.reshape(-1),
     }
+    tensors["frame"] = tensors["frame"].astype(np.int64)
     loaded = {name: torch.from_numpy(array) for name, array in tensors.items()}
     mano = {name: loaded.pop(name) for name in _MANO if name in loaded}
-    return HandSamples(names=names, hands=HandState(**mano) if mano else None, **loaded)
+    hands = HandState(**mano) if mano else None
+    return HandSamples(names=names, hands=hands, file=None, **loaded)

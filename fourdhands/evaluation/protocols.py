@@ -46,6 +46,9 @@ from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES, Side
 
 Chosen = Literal["all", "single", "interacting", "right", "left"]
 """Images of one or two labelled hands, or hands of one side."""
+Complete = Literal["joints", "hands", "images"]
+"""What a benchmark's labels come as: joint by joint, hand by hand, or a hand or two in every image.
+"""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class Protocol:
         columns: its figures.
         images: how many there are to be; None if nobody knows.
         note: what this protocol's figures mean and leave out, in a line.
+        complete: what is labelled whole or not at all: a hand of which anything is labelled then
+            counts with all joints, as the official program counts it; labels that lack some are
+            refused, and with `images` also images without a hand.
         other_images: how many there may be of other annotations, by what these are.
         root: what points are relative to, in words, as the four below.
         scaling: what is done about scale.
@@ -108,6 +114,7 @@ class Protocol:
     columns: tuple[Column, ...]
     images: int | None = None
     note: str = ""
+    complete: Complete = "joints"
     other_images: Mapping[str, int] = field(default_factory=dict)
     root: str = "the wrist"
     scaling: str = "none"
@@ -164,8 +171,10 @@ def _accumulated(
     )
 
 
-procrustes = partial(similarity, reflections=True)
-"""FreiHAND's, HO3D's and DexYCB's, which lays mirrored hands upon the truth."""
+procrustes = partial(similarity, reflections=True, softening=1e-8)
+"""FreiHAND's and HO3D's, which lays mirrored hands upon the truth."""
+procrustes_in_mm = partial(similarity, reflections=True, softening=1e-11)
+"""DexYCB's, which is the same program, but on millimetres."""
 
 
 def _f_scores(prefix: str, name: str, alignment: Alignment) -> tuple[Column, ...]:
@@ -204,7 +213,7 @@ _HO3D: Final = (
 _DEXYCB: Final = (
     *_accumulated("absolute", "absolute", absolute, "joints", MILLI, "mm"),
     *_accumulated("root_relative", "root-relative", root_relative, "joints", MILLI, "mm"),
-    *_accumulated("procrustes", "Procrustes", procrustes, "joints", MILLI, "mm"),
+    *_accumulated("procrustes", "Procrustes", procrustes_in_mm, "joints", MILLI, "mm"),
 )
 
 _INTERNET_MPJPE: Final = partial(KeypointMean, NUM_JOINTS, NUM_SIDES)
@@ -275,7 +284,7 @@ _ARCTIC: Final = (
     Column(
         "acceleration_error_m_per_s2",
         "ACC (m/s^2)",
-        PooledMean,
+        ImageMean,
         accelerations,
         "vertices",
         temporal=True,
@@ -427,6 +436,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
                 scaling="none; the bone from wrist to middle finger in scale-translation",
                 meshes="the data set's own",
                 validity=_ALL_VALID,
+                complete="images",
             )
             for version, images in (("v2", 11_524), ("v3", 20_137))
         ),
@@ -440,6 +450,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             root="none",
             meshes="the data set's own",
             validity=_ALL_VALID,
+            complete="images",
         ),
         Protocol(
             "dexycb",
@@ -449,6 +460,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             _DEXYCB,
             root="none; the wrist in root-relative",
             validity="all joints of images with a labelled hand",
+            complete="hands",
         ),
         Protocol(
             "interhand26m",
@@ -518,7 +530,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "val",
             _ARCTIC,
             meshes="MANO's of the data set's parameters",
-            validity="labelled joints of hands that the official lists call valid",
+            validity="hands that the official lists call valid, whole",
+            complete="hands",
         ),
         Protocol(
             "h2o",

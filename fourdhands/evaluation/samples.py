@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fourdhands.evaluation.array_file import MappedFile
 from fourdhands.structures import HandState, TensorStruct
 
 
@@ -34,6 +35,7 @@ class HandSamples(TensorStruct):
         mesh_joints: (N, S, J, 3) joints regressed from the vertices, where there are any; None if
             nobody has regressed them (see `benchmark.score`).
         hands: MANO parameters of all hands, (N, S, ...); None where there are none.
+        file: that large arrays are still in; None if all are in memory.
     """
 
     joints: Tensor
@@ -51,15 +53,16 @@ class HandSamples(TensorStruct):
     names: tuple[str, ...]
     mesh_joints: Tensor | None = None
     hands: HandState | None = None
+    file: MappedFile | None = None
 
     def __len__(self) -> int:
         """N."""
         return len(self.joints)
 
     def take(self, index: Tensor) -> "HandSamples":
-        """Some images, in another order: (M,) int64."""
+        """Some images, in another order, in memory: (M,) int64."""
         chosen = self.map(lambda tensor: tensor[index])
-        return replace(chosen, names=tuple(self.names[k] for k in index.tolist()))
+        return replace(chosen, names=tuple(self.names[k] for k in index.tolist()), file=None)
 
     def without_meshes(self) -> "HandSamples":
         """The same without vertices."""
@@ -103,22 +106,40 @@ class Pair(TensorStruct):
         return (self.true.handedness > 0.5).all(-1)
 
     def take(self, index: Tensor) -> "Pair":
-        """Some images, in another order: (M,) int64."""
-        return replace(self, predicted=self.predicted.take(index), true=self.true.take(index))
+        """Some images, in another order, in memory: (M,) int64."""
+        chosen = replace(self, predicted=self.predicted.take(index), true=self.true.take(index))
+        for part in (self.predicted, self.true):
+            if part.file is not None:
+                part.file.release()
+        return chosen
 
-    def chunks(self, size: int, before: int) -> Iterator[tuple["Pair", int]]:
+    def chunks(
+        self, size: int, before: int, order: Tensor | None = None
+    ) -> Iterator[tuple["Pair", int]]:
         """Cut into pieces of so many images, each with some of the images before it.
+
+        Only the piece is in memory, if the whole comes from files.
+
+        Args:
+            size: images that are new in each piece.
+            before: images that a piece has in common with the last one.
+            order: (N,) int64 of the images; as they are by default.
 
         Yields:
             A piece in double precision, and how many of its first images belong to the last one.
         """
+        order = torch.arange(len(self)) if order is None else order
         for start in range(0, len(self), size):
             first = max(0, start - before)
-            index = torch.arange(first, min(start + size, len(self)))
-            yield self.take(index).double(), start - first
+            yield self.take(order[first : start + size]).double(), start - first
 
-    def trajectories(self, size: int) -> Iterator["Pair"]:
+    def trajectories(self, size: int, order: Tensor | None = None) -> Iterator["Pair"]:
         """Cut between sequences into pieces of at least so many images, but for the last.
+
+        Args:
+            size: images.
+            order: (N,) int64 of the images, as `HandSamples.in_order` gives it; as they are by
+                default.
 
         Yields:
             Whole sequences without their meshes, in double precision; the images are in order.
@@ -127,9 +148,10 @@ class Pair(TensorStruct):
         def light(samples: HandSamples) -> HandSamples:
             return replace(samples, vertices=samples.vertices[:, :, :0], hands=None)
 
+        order = torch.arange(len(self)) if order is None else order
         whole, start = Pair(light(self.predicted), light(self.true)), 0
-        borders = self.true.sequence.diff().nonzero()[:, 0] + 1
+        borders = self.true.sequence[order].diff().nonzero()[:, 0] + 1
         for end in [*borders.tolist(), len(self)]:
-            if end - start >= size or end == len(self):
-                yield whole.take(torch.arange(start, end)).double()
+            if end - start >= size or start < end == len(self):
+                yield whole.take(order[start:end]).double()
                 start = end

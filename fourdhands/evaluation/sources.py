@@ -129,8 +129,9 @@ def joined(parts: Sequence[HandSamples]) -> HandSamples:
     names = tuple(name for part in parts for name in part.names)
     if len(set(names)) != len(names):
         raise ValueError("an image comes twice; give each of the data once")
-    whole = HandSamples.cat(parts)
-    return HandSamples(**(vars(whole) | {"names": names}))
+    if len(parts) == 1:
+        return parts[0]  # which may stay in its file
+    return replace(HandSamples.cat(parts), names=names, file=None)
 
 
 def counted_in_steps(samples: HandSamples) -> HandSamples:

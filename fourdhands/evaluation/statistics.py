@@ -122,12 +122,13 @@ class AreaUnderCurve(Statistic):
 
     def update(self, compared: Compared) -> None:
         """Add a batch."""
-        errors = torch.where(compared.valid, compared.errors, torch.inf).flatten(0, 1)  # (M, K)
-        # the first threshold that each error does not exceed
-        first = torch.searchsorted(self.thresholds.to(errors), errors.contiguous())
-        steps = len(self.thresholds)
-        hits = torch.nn.functional.one_hot(first, steps + 1)[..., :steps].sum(0)
-        self.within += hits.cumsum(-1)
+        keypoint = compared.valid.nonzero()[:, -1]
+        # the first threshold that each error does not exceed; beyond the last one, none
+        errors = compared.distances[compared.valid]
+        first = torch.searchsorted(self.thresholds.to(errors), errors)
+        keypoints, steps = self.within.shape
+        hits = (keypoint * (steps + 1) + first).bincount(minlength=keypoints * (steps + 1))
+        self.within += hits.view(keypoints, steps + 1)[:, :steps].cumsum(-1)
         self.counts += compared.valid.sum((0, 1))
 
     def curve(self) -> Tensor:
@@ -152,22 +153,27 @@ class FScore(Statistic):
     def __init__(self, distances: tuple[float, ...] = F_SCORE_DISTANCES, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.distances = distances
+        self.threads = torch.get_num_threads()
         self._add_sums(len(distances))
 
     def update(self, compared: Compared) -> None:
         """Add a batch."""
         there = compared.valid.all(-1)
         pairs = zip(compared.predicted[there].numpy(), compared.true[there].numpy(), strict=True)
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the trees release the lock
+        with ThreadPoolExecutor(self.threads) as pool:  # the trees release the lock
             scores = list(pool.map(lambda pair: self._scores(*pair), pairs))
         if scores:
             self.totals += torch.from_numpy(np.stack(scores)).sum(0)
             self.counts += len(scores)
 
     def _scores(self, predicted: Points, true: Points) -> Points:
-        farthest = 2 * max(self.distances)  # what lies beyond is hit by nothing
-        missed = cKDTree(predicted).query(true, distance_upper_bound=farthest)[0]
-        wrong = cKDTree(true).query(predicted, distance_upper_bound=farthest)[0]
+        missed, wrong = (
+            # what lies beyond the bound is hit by nothing; quick trees: they are asked once
+            cKDTree(mesh, balanced_tree=False, compact_nodes=False).query(
+                points, distance_upper_bound=max(self.distances)
+            )[0]
+            for mesh, points in ((predicted, true), (true, predicted))
+        )
         recall = np.array([np.mean(missed < d) for d in self.distances])
         precision = np.array([np.mean(wrong < d) for d in self.distances])
         total = recall + precision

@@ -9,7 +9,12 @@ MIN_SPREAD = 1e-12
 
 
 def procrustes_align(
-    source: Tensor, target: Tensor, valid: Tensor | None = None, *, reflections: bool = False
+    source: Tensor,
+    target: Tensor,
+    valid: Tensor | None = None,
+    *,
+    reflections: bool = False,
+    softening: float = 0.0,
 ) -> Tensor:
     """Move source onto target by the best similarity with a proper rotation (Umeyama).
 
@@ -21,17 +26,23 @@ def procrustes_align(
         target: (..., N, 3).
         valid: (..., N) points that take part; all if None.
         reflections: whether R may be a reflection, too: a mirrored source then fits exactly.
+        softening: metres that are added to the source's size, (sum_i valid_i |x_i|^2)^0.5 about its
+            centre, when s is made: what fits exactly then comes out a little too small.
 
     Returns:
         (..., N, 3) the aligned source, invalid points included.
     """
     weight = torch.ones_like(source[..., 0]) if valid is None else valid.to(source)
-    weight = (weight / weight.sum(-1, keepdim=True).clamp_min(1))[..., None]
+    number = weight.sum(-1, keepdim=True).clamp_min(1)[..., None]
+    weight = weight[..., None] / number
     source_mean = (weight * source).sum(-2, keepdim=True)
     target_mean = (weight * target).sum(-2, keepdim=True)
     source = source - source_mean
     covariance = (weight * (target - target_mean)).mT @ source
     rotation = roma.procrustes(covariance) if reflections else roma.special_procrustes(covariance)
     spread = (weight * source.square()).sum((-2, -1))
+    if softening:
+        count = number[..., 0, 0]
+        spread = ((count * spread).sqrt() + softening).square() / count
     scale = (rotation * covariance).sum((-2, -1)) / spread.clamp_min(MIN_SPREAD)
     return scale[..., None, None] * source @ rotation.mT + target_mean

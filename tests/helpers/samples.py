@@ -65,8 +65,12 @@ def without(pair: Pair, *, seed: int, share: float = 0.15) -> Pair:
     generator = torch.Generator().manual_seed(seed)
     joints = torch.rand(pair.true.joints_valid.shape, generator=generator) > share
     meshes = torch.rand(pair.true.vertices_valid.shape, generator=generator) > share
-    valid = {
-        "joints_valid": pair.true.joints_valid & joints,
-        "vertices_valid": pair.true.vertices_valid & meshes,
-    }
-    return Pair(replace(pair.predicted, **valid), replace(pair.true, **valid))
+
+    def masked(samples: HandSamples) -> HandSamples:
+        return replace(
+            samples,
+            joints_valid=pair.true.joints_valid & joints,
+            vertices_valid=pair.true.vertices_valid & meshes,
+        )
+
+    return Pair(masked(pair.predicted), masked(pair.true))

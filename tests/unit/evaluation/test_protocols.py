@@ -76,7 +76,7 @@ def test_the_programs_of_single_hands() -> None:
         ("mesh_aligned", distances(mesh, w)),
     ):
         mean, area = accumulated(errors)
-        assert found[f"{key}_mean_cm"] == pytest.approx(100 * mean, rel=1e-6)
+        assert found[f"{key}_mean_cm"] == pytest.approx(100 * mean, rel=1e-9)
         assert found[f"{key}_auc"] == pytest.approx(area, abs=1e-9)
     for key, points in (("mesh", v), ("mesh_aligned", mesh)):
         for name, limit in (("f5", 0.005), ("f15", 0.015)):
@@ -146,8 +146,8 @@ def test_intaghands_scale_and_arctics_images() -> None:
             if valid[n, s, 9] and valid[n, s, 0]:
                 scaled += [error[j] for j in range(21) if valid[n, s, j]]
             relative = distances(p[n, s] - p[n, s, 0], t[n, s] - t[n, s, 0])
-            if valid[n, s, 0]:
-                hands.append(np.mean([relative[j] for j in range(21) if valid[n, s, j]]))
+            if valid[n, s].any():  # a hand counts whole
+                hands.append(np.mean(relative))
         images += [np.mean(hands)] if hands else []
     found = figures("interhand26m_intaghand", pair)["mpjpe_mm"]
     assert found == pytest.approx(1000 * np.mean(scaled), rel=1e-9)
@@ -155,14 +155,22 @@ def test_intaghands_scale_and_arctics_images() -> None:
     assert found == pytest.approx(1000 * np.mean(images), rel=1e-9)
 
 
-def test_accelerations_need_three_frames_of_one_sequence() -> None:
-    pair = random_pair(5)
+def test_accelerations_need_three_frames_of_one_sequence_and_count_by_image() -> None:
+    pair = random_pair(5, 31)
+    there = torch.rand(31, 2, generator=torch.Generator().manual_seed(0)) > 0.2
+    valid = {"joints_valid": there[..., None].expand(-1, -1, 21), "vertices_valid": there}
+    pair = Pair(replace(pair.predicted, **valid), replace(pair.true, **valid))
     p, t = (part.vertices - part.joints[:, :, :1] for part in (pair.predicted, pair.true))
     sequence, errors = pair.true.sequence.tolist(), []
     for n in range(1, len(pair) - 1):
-        if sequence[n - 1] == sequence[n + 1]:
-            bend = (p[n - 1] - 2 * p[n] + p[n + 1]) - (t[n - 1] - 2 * t[n] + t[n + 1])
-            errors.append(bend.norm(dim=-1).mean() * 900)
+        bend = (p[n - 1] - 2 * p[n] + p[n + 1]) - (t[n - 1] - 2 * t[n] + t[n + 1])
+        hands = [
+            float(bend[s].norm(dim=-1).mean()) * 900
+            for s in range(2)
+            if there[n - 1 : n + 2, s].all() and sequence[n - 1] == sequence[n + 1]
+        ]
+        errors += [np.mean(hands)] if hands else []
+    assert 5 < len(errors) < 29
     for chunk in (1, 4, 100):
         found = figures("arctic", pair, chunk)["acceleration_error_m_per_s2"]
         assert found == pytest.approx(np.mean(errors), rel=1e-9)
@@ -175,7 +183,9 @@ def test_accelerations_need_three_frames_of_one_sequence() -> None:
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_neither_the_cut_nor_the_order_matters(name: str) -> None:
-    pair = without(random_pair(6), seed=7)
+    pair = random_pair(6)
+    if PROTOCOLS[name].complete != "images":
+        pair = without(pair, seed=7)
     whole = figures(name, pair, 100)
     assert figures(name, pair, 1) == pytest.approx(whole, rel=1e-9, nan_ok=True)
     mixed = torch.randperm(len(pair), generator=torch.Generator().manual_seed(0))
@@ -227,6 +237,11 @@ def test_a_mirrored_hand_is_right_by_their_alignment_and_wrong_by_ours() -> None
     mirror = torch.tensor((-1.0, 1.0, 1.0)).double()
     mirrored = replace(true, joints=true.joints * mirror, vertices=true.vertices * mirror)
     assert figures("freihand", Pair(mirrored, true))["xyz_procrustes_mean_cm"] < 1e-4
+    # what fits exactly misses the threshold 0 by 1e-8 of its size, as in the official program
+    for points in ("xyz_procrustes", "mesh_aligned"):
+        for predicted in (true, mirrored):
+            found = figures("freihand", Pair(predicted, true))[f"{points}_auc"]
+            assert found == pytest.approx(1 - 0.5 / 99, rel=1e-12)
     ours = procrustes_align(mirrored.joints[:, 0], true.joints[:, 0])
     assert (ours - true.joints[:, 0]).norm(dim=-1).mean() > 0.01
 
