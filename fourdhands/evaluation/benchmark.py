@@ -209,7 +209,7 @@ class ProtocolMetrics:
             pair = _whole_hands(pair)
         fresh = pair.take(torch.arange(repeated, len(pair))) if repeated else pair
         meshes = pair.true.vertices.shape[2] > 0
-        aligned: dict[tuple[Alignment, Points, bool], Compared] = {}
+        aligned: dict[tuple[Alignment, Points], Compared] = {}
         seen: set[Counted] = set()
         for column in self.protocol.columns:
             counted = _counted(column)
@@ -218,7 +218,7 @@ class ProtocolMetrics:
             if column.points == "vertices" and not meshes and not column.alone:
                 continue
             seen.add(counted)
-            what = column.alignment, column.points, column.temporal
+            what = column.alignment, column.points
             if what not in aligned:
                 found = column.alignment(pair if column.temporal else fresh, column.points)
                 aligned[what] = _checked(found, column)

@@ -151,7 +151,9 @@ def _names(path: Path, names: NDArray[Any] | None) -> tuple[str, ...]:
 
 
 def _texts(path: Path, name: str, array: NDArray[Any]) -> None:
-    if array.itemsize and array.view(np.uint32).max() > sys.maxunicode:
+    characters = array.view(np.uint32) if array.itemsize else np.zeros(1, np.uint32)
+    half = (characters >= 0xD800) & (characters <= 0xDFFF)  # of a pair in UTF-16; cannot be written
+    if (half | (characters > sys.maxunicode)).any():
         raise ValueError(f"{path}: {name} are not texts: some of their characters do not exist")
 
 

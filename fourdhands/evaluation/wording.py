@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+_TOO_FINE: Final = ("softening",)  # for words: it decides the last digits
 
 
 def label_of(function: Callable[..., Any]) -> str:
@@ -14,6 +16,8 @@ def label_of(function: Callable[..., Any]) -> str:
         return spaced.replace("_", " ").strip()
     given = [_value(value) for value in function.args]
     for name, value in function.keywords.items():
+        if name in _TOO_FINE:
+            continue
         spaced = name.replace("_", " ")
         given.append(spaced if value is True else f"{spaced} {_value(value)}")
     return f"{label_of(function.func)} ({', '.join(given)})" if given else label_of(function.func)

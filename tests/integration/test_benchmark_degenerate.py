@@ -99,7 +99,7 @@ def partly_predicted(predicted: Arrays, true: Arrays) -> None:
 
 
 def odd_names(predicted: Arrays, true: Arrays) -> None:
-    names = ["", " ", "a\nb", "../x", "\x1b[31m", "\ud800", "日本", "x" * 5000]
+    names = ["", " ", "a\nb", "../x", "<b>&", "x\u202e", "日本", "x" * 5000]
     for arrays in (predicted, true):
         arrays["names"] = np.array(names)
 

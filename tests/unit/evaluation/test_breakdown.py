@@ -25,7 +25,7 @@ def breakdowns(name: str, pair: Pair, chunk: int = 5) -> dict[str, Breakdown]:
 
 def test_errors_by_joint_hand_image_and_sequence() -> None:
     pair = without(random_pair(0), seed=1)
-    found = breakdowns("interhand26m_interwild", pair)["root relative joints"]
+    found = breakdowns("scenes", pair)["root relative joints"]
     p, t, valid = pair.predicted.joints.numpy(), pair.true.joints.numpy(), pair.true.joints_valid
     error = np.linalg.norm((p - p[:, :, :1]) - (t - t[:, :, :1]), axis=-1)
     error[~(valid & valid[..., :1]).numpy()] = np.nan

@@ -148,7 +148,7 @@ def test_what_is_not_labelled_does_not_count() -> None:
     other[alone, Side.LEFT] += 1e4
     assert figures(Pair(replace(pair.predicted, joints_2d=other), pair.true)) == figures(pair)
     nothing = replace(pair.true, joints_2d_valid=torch.zeros_like(pair.true.joints_2d_valid))
-    with pytest.raises(ValueError, match="no label of anything"):
+    with pytest.raises(ValueError, match="no label of anything that COCO"):
         figures(Pair(pair.predicted, nothing))
     missed = replace(pair.predicted, joints_2d_valid=torch.zeros_like(nothing.joints_2d_valid))
     assert set(figures(Pair(missed, pair.true)).values()) == {0.0}

@@ -95,6 +95,7 @@ def test_figures_do_not_depend_on_where_arrays_are(tmp_path: Path) -> None:
 
 
 numbers = st.floats(-1e6, 1e6, width=32)
+written = st.characters(exclude_categories=["Cs"])
 frames = st.integers(-(2**60), 2**60)
 
 
@@ -196,6 +197,7 @@ def put(name: str, index: Any, value: Any) -> Callable[[Arrays], None]:
         (change("names", np.array([])), "it holds no images"),
         (change("names", np.arange(5)), "names are missing, or not a list of texts"),
         (change("names", np.full(5, 2**31).view("<U1").repeat(1)[:5]), "names are not texts"),
+        (change("sequence", np.array(["\ud800"] * 5)), "sequence are not texts"),
         (change("names", np.array(list("abcda"))), "a name stands twice, 'a'"),
         (change("format_version", np.array(2)), "format_version is 2"),
         (change("notes", np.zeros(3)), "unknown array 'notes'"),
