@@ -224,14 +224,7 @@ class ProtocolMetrics:
                 aligned[what] = _checked(found, column)
             compared = _chosen(aligned[what], fresh, column.chosen)
             self.statistics[column.key].update(compared)
-        self.breakdowns.update(
-            {
-                (by, points): found
-                for (by, points, temporal), found in aligned.items()
-                if not temporal
-            },
-            fresh,
-        )
+        self.breakdowns.update(aligned, fresh)
 
     def update_trajectories(self, pair: Pair) -> None:
         """Add whole sequences to the columns of trajectories.

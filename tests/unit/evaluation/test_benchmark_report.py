@@ -22,7 +22,6 @@ from fourdhands.evaluation.published import PUBLISHED, PublishedTable
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.evaluation.sources import name_of
 from fourdhands.hands.mano import HandModel
-from fourdhands.skeleton import Side
 from fourdhands.structures import HandState
 from tests.helpers.clips import random_clip, write_set
 from tests.helpers.samples import random_pair, without

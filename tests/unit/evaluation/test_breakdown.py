@@ -54,7 +54,7 @@ def test_curves_are_those_of_the_columns() -> None:
     figures = metrics.compute()
     for label, key in (
         ("scale translation joints", "xyz_scale_translation_auc"),
-        ("similarity (reflections, softening 1e-08) vertices", "mesh_aligned_auc"),
+        ("similarity (reflections) vertices", "mesh_aligned_auc"),
     ):
         curve = found[label]
         assert curve is not None and curve.area == figures[key]
@@ -108,7 +108,7 @@ def test_processes_agree() -> None:
 
 def test_words_come_from_the_parts() -> None:
     procrustes = PROTOCOLS["freihand"].columns[2].alignment
-    assert label_of(procrustes) == "similarity (reflections, softening 1e-08)"
+    assert label_of(procrustes) == "similarity (reflections)"
     assert label_of(absolute) == "absolute"
     assert meaning_of(procrustes) == meaning_of(similarity)
     assert meaning_of(absolute) == "As predicted, in the camera's frame."
