@@ -250,6 +250,16 @@ class Row:
         )
 
 
+# A small process starts the program: until it runs, what it holds is counted as its parent's.
+LAUNCHER = """
+import os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[
+    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
+_, status, usage = os.wait4(pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+"""
+
+
 def measured(command: Sequence[str], images: int) -> Row:
     """Run a program to its end.
 
@@ -258,13 +268,17 @@ def measured(command: Sequence[str], images: int) -> Row:
     """
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    launched = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCHER, *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    code, cpu, memory = map(float, launched.stdout.split())
+    if code:
         raise SystemExit(f"{' '.join(command[:3])} failed")
-    cpu = usage.ru_utime + usage.ru_stime
-    return Row(images, time.perf_counter() - start, cpu, usage.ru_maxrss / 1024)
+    return Row(images, time.perf_counter() - start, cpu, memory)
 
 
 def ours(folder: Path, protocol: str, out: str) -> list[str]:

@@ -23,6 +23,8 @@ from fourdhands.evaluation.wording import label_of
 from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES
 
 Floats = NDArray[np.float64]
+MOST_PIECES: Final = 16
+"""Of a list that grows with the batches: many small pieces keep the memory between them from use."""
 KEYPOINTS: Final[Mapping[Points, int]] = {"joints": NUM_JOINTS, "vertices": NUM_VERTICES}
 
 
@@ -134,6 +136,9 @@ class HandErrors(Metric):
         self.counts += valid.sum(0)
         self.hand_totals.append(errors.sum(-1))
         self.hand_counts.append(valid.sum(-1))
+        if len(self.hand_totals) > MOST_PIECES:
+            self.hand_totals = [dim_zero_cat(self.hand_totals)]
+            self.hand_counts = [dim_zero_cat(self.hand_counts)]
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Totals and counts, (S, K) and (N, S)."""
