@@ -79,6 +79,11 @@ class MotionEncoder(nn.Module):
         Returns:
             Mean and log variance of z, each (N, Z).
         """
+        _, mean, log_variance = self.explain(values, mask)
+        return mean, log_variance
+
+    def explain(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, with the completed motion (N, T, C) that the mean is computed from."""
         motion, tokens = self.complete(values, mask)
         with torch.autocast(values.device.type, enabled=False):
             mean = self.linear(motion.flatten(1))
@@ -86,7 +91,7 @@ class MotionEncoder(nn.Module):
         log_variance = self.log_variance(self.doubt(tokens).flatten(1)).float()
         log_variance = low + (high - low) * log_variance.sigmoid()
         seen = mask.any(1)[:, None]
-        return torch.where(seen, mean, 0.0), torch.where(seen, log_variance, 0.0)
+        return motion, torch.where(seen, mean, 0.0), torch.where(seen, log_variance, 0.0)
 
     def complete(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The most likely motion (N, T, C), before it is put in terms of z, and what is known."""

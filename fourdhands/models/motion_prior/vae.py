@@ -86,6 +86,12 @@ class MotionVae(nn.Module):
         """Poses (N, T, 15, 3, 3) of z (N, Z) at times (N, T) or (T,), seconds from the start."""
         return self.coordinates.write(self.field(z, times) + self.centre)
 
+    def linear_weights(self) -> list[nn.Parameter]:
+        """The weights that `start_linear` sets."""
+        if not isinstance(self.field, SplineField):
+            return []
+        return [*self.encoder.linear.parameters(), *self.field.coefficients.parameters()]
+
     @torch.no_grad()
     def start_linear(self, rotations: Tensor) -> None:
         """Begin as the best linear model: probabilistic PCA of windows (Tipping and Bishop 1999).
