@@ -33,11 +33,11 @@ from fourdhands.training.callbacks import Stopper
 from fourdhands.training.motion_losses import MotionLoss, MotionLossConfig
 from fourdhands.training.motion_pictures import MotionPictures
 from fourdhands.training.optimizer import OptimizerConfig, build_schedule
-from fourdhands.training.runs import TrainerConfig, assemble_trainer, check_start, run_training
+from fourdhands.training.runs import TrainerConfig, assemble_trainer, check_start, quieten, run_training
 
 LINEAR_WINDOWS: Final = 4000
 """Windows from which the linear start and the coupling of two hands are computed."""
-LINEAR_SHARE: Final = 0.1
+LINEAR_SHARE: Final = 0.002
 """How fast weights move, as a share of the rate, that begin where a linear model is best."""
 
 
@@ -99,6 +99,7 @@ def train_motion_prior(run: MotionPriorRun) -> None:
     start_step = check_start(run)
     hand_assets = load_assets(run.mano)
     run = replace(run, trainer=replace(run.trainer, precision=usable_precision(run.trainer)))
+    quieten()
     network = run.network
     train, val = (
         load_motion(run.data, split, frames=network.frames, fps=network.fps)

@@ -83,21 +83,21 @@ def reaches(keys: Array, starts: Array, lengths: Array) -> Activity:
 
 
 def gesticulate(rng: np.random.Generator, duration: float) -> Activity:
-    """Gestures from a small repertoire, with holds, often by way of a resting pose."""
+    """Gestures from a small repertoire, with holds, often in a rhythm and by way of a rest."""
     repertoire = [draw_pose(rng) for _ in range(rng.integers(1, 4))]
     rest = vary(rng, named_poses()[rng.choice(OPEN)])
     returns, pace = rng.random() < 0.6, rng.uniform(0.45, 1.3)
-    keys, starts, now = [rest], [], rng.uniform(-0.3, 0.3)
-    lengths = []
+    wait, regular = rng.exponential(0.35), rng.random() < 0.6
+    keys, starts, lengths, now = [rest], [], [], rng.uniform(-0.3, 0.3)
     while now < duration:
         at_rest = keys[-1] is rest
         shown = vary(rng, repertoire[rng.integers(len(repertoire))], 1)
         keys.append(rest if returns and not at_rest else shown)
-        length = pace * rng.uniform(0.8, 1.3)
+        length = pace * (rng.uniform(0.95, 1.05) if regular else rng.uniform(0.8, 1.3))
         starts.append(now + _staggered(rng))
         lengths.append(np.full(5, length) * rng.uniform(0.9, 1.1, 5))
         hold = rng.exponential(0.35) if rng.random() < 0.7 else rng.uniform(-0.3, 0) * length
-        now += length + hold
+        now += length + (wait * rng.uniform(0.85, 1.15) if regular else hold)
     return reaches(np.stack(keys), np.stack(starts), np.stack(lengths))
 
 
@@ -114,8 +114,8 @@ def grasp(rng: np.random.Generator, duration: float) -> Activity:
         target = vary(rng, closed, 1)
         for key, length, wait in (
             (wide, opening, 0.0),
-            (target, closing, hold * rng.uniform(0.7, 1.3)),
-            (rest, leaving, pause * rng.uniform(0.7, 1.3)),
+            (target, closing, hold * rng.uniform(0.85, 1.15)),
+            (rest, leaving, pause * rng.uniform(0.85, 1.15)),
         ):
             keys.append(key)
             starts.append(now + 0.4 * _staggered(rng))

@@ -40,11 +40,11 @@ class ActivityShares:
         manipulate: small movements of the fingers about a grasp.
     """
 
-    gesticulate: float = 0.22
+    gesticulate: float = 0.2
     grasp: float = 0.16
-    count: float = 0.08
-    beat: float = 0.34
-    roam: float = 0.12
+    count: float = 0.06
+    beat: float = 0.4
+    roam: float = 0.1
     manipulate: float = 0.08
 
     def __post_init__(self) -> None:

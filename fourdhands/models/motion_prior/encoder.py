@@ -10,6 +10,10 @@ from fourdhands.models.motion_prior.gaps import echo, fill_gaps
 
 LOG_VARIANCE: Final = (-8.0, 1.0)
 """Between these the encoder's log variances stay."""
+TRUST: Final = (0.7, 0.7, 0.3)
+"""What of carried-on movement, before and after, and of the echo is believed before learning."""
+SEEN_FREEDOM: Final = 0.3
+"""How readily observed frames are corrected, beside unobserved ones."""
 _LONGEST: Final = 4 * 64.0  # tokens, of the slowest rotary frequency
 
 
@@ -68,6 +72,8 @@ class MotionEncoder(nn.Module):
         for head in (self.correction, self.trust, self.log_variance):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            self.trust.bias.copy_(torch.tensor(TRUST).repeat(config.patch))
 
     def forward(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode.
@@ -88,7 +94,8 @@ class MotionEncoder(nn.Module):
         with torch.autocast(values.device.type, enabled=False):
             mean = self.linear(motion.flatten(1))
         low, high = LOG_VARIANCE
-        log_variance = self.log_variance(self.doubt(tokens).flatten(1)).float()
+        # how sure to be is learnt from what is known, but does not decide what that is
+        log_variance = self.log_variance(self.doubt(tokens.detach()).flatten(1)).float()
         log_variance = low + (high - low) * log_variance.sigmoid()
         seen = mask.any(1)[:, None]
         return motion, torch.where(seen, mean, 0.0), torch.where(seen, log_variance, 0.0)
@@ -111,7 +118,8 @@ class MotionEncoder(nn.Module):
         tokens = self.norm(tokens)
         trust = self.trust(tokens).float().unflatten(-1, (self.patch, 1, 3)).flatten(1, 2)
         motion = filled.values + (guesses * trust).sum(-1)
-        motion = motion + self.correction(tokens).float().reshape_as(values)
+        freedom = torch.where(mask[..., None], SEEN_FREEDOM, 1.0)
+        motion = motion + freedom * self.correction(tokens).float().reshape_as(values)
         return motion, tokens
 
 

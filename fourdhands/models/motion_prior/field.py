@@ -55,11 +55,11 @@ class SplineField(nn.Module):
 
     def __init__(self, config: FieldConfig, seconds: float, latent: int, size: int) -> None:
         super().__init__()
-        self.size, self.spacing, self.seconds = size, config.spacing, seconds
+        self.spacing = config.spacing
         self.knots = int(-(-(seconds + 1e-6) // config.spacing)) + 3
-        self.channels = size + config.features
-        self.coefficients = nn.Linear(latent, self.knots * self.channels)
-        widths = [self.channels, *[config.width] * config.depth]
+        self.pose = nn.Linear(latent, self.knots * size)
+        self.features = nn.Linear(latent, self.knots * config.features)
+        widths = [size + config.features, *[config.width] * config.depth]
         layers: list[nn.Module] = []
         for wide, narrow in zip(widths, widths[1:], strict=False):
             layers += [nn.Linear(wide, narrow), nn.GELU()]
@@ -78,9 +78,10 @@ class SplineField(nn.Module):
             (N, T, C) centred coordinates.
         """
         bumps = b_splines(times, self.spacing, self.knots)
-        found = bumps @ self.coefficients(z).unflatten(-1, (self.knots, self.channels))
-        residual: Tensor = self.mlp(found)
-        return found[..., : self.size] + residual
+        pose = bumps @ self.pose(z).unflatten(-1, (self.knots, -1))
+        features = bumps @ self.features(z).unflatten(-1, (self.knots, -1))
+        residual: Tensor = self.mlp(torch.cat([pose, features], dim=-1))
+        return pose + residual
 
 
 def b_splines(times: Tensor, spacing: float, count: int) -> Tensor:

@@ -90,7 +90,7 @@ class MotionVae(nn.Module):
         """The weights that `start_linear` sets."""
         if not isinstance(self.field, SplineField):
             return []
-        return [*self.encoder.linear.parameters(), *self.field.coefficients.parameters()]
+        return [*self.encoder.linear.parameters(), *self.field.pose.parameters()]
 
     @torch.no_grad()
     def start_linear(self, rotations: Tensor) -> None:
@@ -126,6 +126,5 @@ class MotionVae(nn.Module):
         low, high = LOG_VARIANCE
         share = ((noise / gain).log() - low) / (high - low)
         self.encoder.log_variance.bias.copy_(torch.logit(share.clamp(0.02, 0.98)))
-        weight = self.field.coefficients.weight.unflatten(0, (self.field.knots, -1))
-        weight[:, :size] = loading.unflatten(0, (self.field.knots, size))
-        self.field.coefficients.bias.unflatten(0, (self.field.knots, -1))[:, :size] = 0
+        self.field.pose.weight.copy_(loading)
+        self.field.pose.bias.zero_()
