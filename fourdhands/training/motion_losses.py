@@ -149,9 +149,9 @@ def _length(vectors: Tensor) -> Tensor:
 def _match(mean: Tensor, log: Tensor, other_mean: Tensor, other_log: Tensor) -> Tensor:
     """KL a dimension of one Gaussian from another, with no gradient to the other's mean.
 
-    Weighted by the other's standard deviation (Seitzer et al. 2022): else the surest dimensions
-    alone would steer the step.
+    Weighted by the other's variance (Seitzer et al. 2022): else a few dimensions that are surer
+    than they should be would steer the step.
     """
     away = (mean - other_mean.detach()).square()
     divergence = (other_log - log + (log.exp() + away) / other_log.exp() - 1) / 2
-    return (divergence * (other_log.detach() / 2).exp()).mean()
+    return (divergence * other_log.detach().exp()).mean()

@@ -14,6 +14,8 @@ TRUST: Final = (0.7, 0.7, 0.3)
 """What of carried-on movement, before and after, and of the echo is believed before learning."""
 SEEN_FREEDOM: Final = 0.3
 """How readily observed frames are corrected, beside unobserved ones."""
+CAUTION: Final = 0.1
+"""How fast log variances move: their layer sums over the whole window."""
 _LONGEST: Final = 4 * 64.0  # tokens, of the slowest rotary frequency
 
 
@@ -69,6 +71,7 @@ class MotionEncoder(nn.Module):
         self.trust = nn.Linear(config.dim, config.patch * 3)
         self.doubt = nn.Linear(config.dim, 16)
         self.log_variance = nn.Linear(tokens * 16, latent)
+        self.start = nn.Parameter(torch.zeros(latent))
         for head in (self.correction, self.trust, self.log_variance):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
@@ -96,7 +99,7 @@ class MotionEncoder(nn.Module):
         low, high = LOG_VARIANCE
         # how sure to be is learnt from what is known, but does not decide what that is
         log_variance = self.log_variance(self.doubt(tokens.detach()).flatten(1)).float()
-        log_variance = low + (high - low) * log_variance.sigmoid()
+        log_variance = low + (high - low) * (CAUTION * log_variance + self.start).sigmoid()
         seen = mask.any(1)[:, None]
         return motion, torch.where(seen, mean, 0.0), torch.where(seen, log_variance, 0.0)
 

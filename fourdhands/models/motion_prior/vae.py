@@ -15,6 +15,8 @@ from fourdhands.models.motion_prior.field import (
     build_field,
 )
 
+ROUGHNESS: Final = 0.02
+"""Weight of the squared second differences of coefficients, beside squared distances."""
 NOISE: Final = 0.15
 """Centimetres at the fingertip that the linear start does not explain: its decoder's variance."""
 
@@ -109,7 +111,10 @@ class MotionVae(nn.Module):
             return
         size, latent = self.coordinates.size, self.config.latent
         bumps = b_splines(self.grid, self.field.spacing, self.field.knots).double()
-        project = torch.linalg.pinv(bumps)  # (K, T)
+        # at the window's ends bumps are hardly seen: their coefficients go on as a straight line
+        bend = torch.eye(self.field.knots, dtype=torch.float64).diff(dim=0).diff(dim=0)
+        system = bumps.mT @ bumps + ROUGHNESS * bend.mT @ bend
+        project = torch.linalg.solve(system, bumps.mT)  # (K, T)
         values = (values - self.centre).double()
         coefficients = torch.einsum("kt,ntc->nkc", project, values).flatten(1)
         covariance = coefficients.mT @ coefficients / len(coefficients)
@@ -125,6 +130,6 @@ class MotionVae(nn.Module):
         )
         low, high = LOG_VARIANCE
         share = ((noise / gain).log() - low) / (high - low)
-        self.encoder.log_variance.bias.copy_(torch.logit(share.clamp(0.02, 0.98)))
+        self.encoder.start.copy_(torch.logit(share.clamp(0.02, 0.98)))
         self.field.pose.weight.copy_(loading)
         self.field.pose.bias.zero_()
