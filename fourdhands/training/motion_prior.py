@@ -36,7 +36,9 @@ from fourdhands.training.optimizer import OptimizerConfig, build_schedule
 from fourdhands.training.runs import TrainerConfig, assemble_trainer, check_start, quieten, run_training
 
 LINEAR_WINDOWS: Final = 4000
-"""Windows from which the linear start and the coupling of two hands are computed."""
+"""Windows from which the linear start is computed."""
+PAIRS: Final = 256
+"""Windows of two hands from which their coupling is computed."""
 LINEAR_SHARE: Final = 0.002
 """How fast weights move, as a share of the rate, that begin where a linear model is best."""
 
@@ -119,6 +121,7 @@ def train_motion_prior(run: MotionPriorRun) -> None:
         MotionLoss(run.loss, skeleton, moments=run.moments, whole=run.whole),
         run.optimizer,
         max_steps=run.trainer.max_steps,
+        pairs=train.draw_pairs(PAIRS, torch.Generator().manual_seed(run.trainer.seed)),
     )
     data = MotionBatches(
         train, val, batch_size=run.data.batch_size, seed=run.trainer.seed, windows=run.data.windows
@@ -233,14 +236,21 @@ class MotionPriorTraining(pl.LightningModule):
         loss: the objective.
         optimizer: how weights move.
         max_steps: length of the run, over which the learning rate falls.
+        pairs: windows of both hands, from which every checkpoint's coupling is computed.
     """
 
     def __init__(
-        self, network: MotionPrior, loss: MotionLoss, optimizer: OptimizerConfig, *, max_steps: int
+        self,
+        network: MotionPrior,
+        loss: MotionLoss,
+        optimizer: OptimizerConfig,
+        *,
+        max_steps: int,
+        pairs: MotionWindows | None,
     ) -> None:
         super().__init__()
         self.network, self.loss = network, loss
-        self.optimizer_config, self.max_steps = optimizer, max_steps
+        self.optimizer_config, self.max_steps, self.pairs = optimizer, max_steps, pairs
 
     def training_step(self, batch: MotionBatch, batch_idx: int) -> dict[str, Any]:
         """Lightning's hook.
@@ -269,6 +279,19 @@ class MotionPriorTraining(pl.LightningModule):
         for name, value in figures.items():
             self.log(f"val/{name}", value, prog_bar=name == "mpjpe_mm", batch_size=1)
         return {"prior": self.network, "rotations": rotations, "valid": valid}
+
+    @torch.no_grad()
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning's hook: measure how the hands of the training data go together."""
+        if self.pairs is None:
+            return
+        pairs = self.pairs.to(self.device)
+        right, left = (
+            self.network.vae.encode(pairs.rotations[:, :, side], pairs.valid[..., side])[0]
+            for side in Side
+        )
+        self.network.coupling.copy_(fit_coupling(right, left))
+        checkpoint["state_dict"]["network.coupling"] = self.network.coupling.clone()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Lightning's hook."""

@@ -276,7 +276,7 @@ class MotionPrior(nn.Module):
     def _decode_windows(self, z: Tensor, times: Tensor, starts: Tensor) -> Tensor:
         """Right hands (N, T, 15, 3, 3) of z (N, W, Z)."""
         if len(starts) == 1:
-            return self.vae.decode(z[:, 0], times - starts[0])
+            return self.vae.decode(z[:, 0], (times - starts[0]).to(z.dtype))
         place = (times - starts[0]) / self.hop
         later = place.long().clamp(0, len(starts) - 1)
         # each time belongs to the window that began last and to the one before, while that lasts
@@ -295,7 +295,7 @@ class MotionPrior(nn.Module):
         parts: list[Tensor] = []
         done = 0
         for index, count in zip(*torch.unique_consecutive(window, return_counts=True), strict=True):
-            own = times[done : done + int(count)] - starts[index]
+            own = (times[done : done + int(count)] - starts[index]).to(z.dtype)
             parts.append(self.vae.decode(z[:, index], own))
             done += int(count)
         return torch.cat(parts, dim=1)

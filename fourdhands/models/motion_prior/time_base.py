@@ -58,7 +58,8 @@ def to_grid(rotations: Tensor, mask: Tensor, times: Tensor, grid: Tensor) -> tup
     close = (has_first & (since <= 0.501 * step)) | (has_second & (until <= 0.501 * step))
     known = (both & (gap <= NEXT_TO * step)) | close
     # slerp where both ends tell something, else the nearer end
-    share = torch.where(both, since / gap, torch.where(has_first, 0.0, 1.0))
+    end = torch.where(has_first, 0.0, 1.0)
+    share = torch.where(both, since / gap, end.to(gap.dtype)).to(rotations.dtype)
     nearer = (since > until).to(share.dtype)
     share = torch.where(both & (gap > NEAR * step), nearer, share).clamp(0, 1)
     rows = torch.arange(len(mask), device=mask.device)[:, None]
@@ -72,4 +73,4 @@ def to_grid(rotations: Tensor, mask: Tensor, times: Tensor, grid: Tensor) -> tup
 def blend_windows(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """Pass from one window's poses (N, T, 15, 3, 3) to the next one's, smoothly, share (T,)."""
     smooth = share.square() * (3 - 2 * share)
-    return slerp(first, second, smooth[None, :, None])
+    return slerp(first, second, smooth[None, :, None].to(first.dtype))
