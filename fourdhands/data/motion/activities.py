@@ -86,7 +86,7 @@ def gesticulate(rng: np.random.Generator, duration: float) -> Activity:
     """Gestures from a small repertoire, with holds, often in a rhythm and by way of a rest."""
     repertoire = [draw_pose(rng) for _ in range(rng.integers(1, 4))]
     rest = vary(rng, named_poses()[rng.choice(OPEN)])
-    returns, pace = rng.random() < 0.6, rng.uniform(0.45, 1.3)
+    returns, pace = rng.random() < 0.6, rng.uniform(0.55, 1.5)
     wait, regular = rng.exponential(0.35), rng.random() < 0.6
     keys, starts, lengths, now = [rest], [], [], rng.uniform(-0.3, 0.3)
     while now < duration:
@@ -107,7 +107,7 @@ def grasp(rng: np.random.Generator, duration: float) -> Activity:
     closed = vary(rng, named_poses()[rng.choice(GRASPS)])
     spread = vary(rng, named_poses()["spread"])
     wide = within_limits(closed + rng.uniform(0.5, 1.3) * (spread - closed))
-    opening, closing, leaving = rng.uniform(0.35, 0.9, 3)
+    opening, closing, leaving = rng.uniform(0.45, 1.1, 3)
     hold, pause = rng.uniform(0.1, 1.2), rng.uniform(0, 0.5)
     keys, starts, lengths, now = [rest], [], [], rng.uniform(-1, 0.3)
     while now < duration:
@@ -131,7 +131,7 @@ def count(rng: np.random.Generator, duration: float) -> Activity:
     order = np.array([THUMB, *_ACROSS]) if rng.random() < 0.5 else np.array([*_ACROSS, THUMB])
     if rng.random() < 0.3:
         order = order[::-1]
-    beat, length = rng.uniform(0.3, 0.9), rng.uniform(0.25, 0.5)
+    beat, length = rng.uniform(0.4, 1.0), rng.uniform(0.3, 0.6)
     first, second = (bent, straight) if rng.random() < 0.6 else (straight, bent)
     keys, starts, lengths, now = [first], [], [], rng.uniform(-1, 0.3)
     while now < duration:
@@ -170,7 +170,7 @@ def beat(rng: np.random.Generator, duration: float) -> Activity:
     swing /= max(1.0, rate * np.abs(swing).max() / np.radians(160))  # fingers are only so fast
     drift, swell = wander(rng, 1, 0.3), wander(rng, 1, 0.3)
     duty, start = rng.uniform(0.6, 1.0), rng.uniform(0, 1)
-    slow, breathe = rng.uniform(0, 0.15), rng.uniform(0, 0.15)
+    slow, breathe = rng.uniform(0, 0.1), rng.uniform(0, 0.15)
 
     def pose(times: Array) -> Array:
         cycles = start + rate * times + slow * drift(times)[:, 0]
@@ -187,7 +187,7 @@ def roam(rng: np.random.Generator, duration: float) -> Activity:
     directions = np.stack([draw_pose(rng) - draw_pose(rng) for _ in range(3)])
     centre = draw_pose(rng)
     together, alone = rng.uniform(0, 0.5), np.radians(rng.uniform(0, 22))
-    cutoff = rng.uniform(0.25, 1.2)
+    cutoff = rng.uniform(0.2, 0.9)
     synergies, fingers = wander(rng, 3, cutoff), wander(rng, 20, cutoff)
     bend = np.array((1.0, 0.9, 0.6))
     side = alone * rng.uniform(0.1, 0.4)
@@ -208,7 +208,7 @@ def manipulate(rng: np.random.Generator, duration: float) -> Activity:
     """A grasp that works: small movements of the fingers about it, thumb against the others."""
     closed = vary(rng, named_poses()[rng.choice(GRASPS)])
     play = np.radians(rng.uniform(3, 14))
-    rate = rng.uniform(0.4, 1.5)
+    rate = rng.uniform(0.3, 1.2)
     own, common = wander(rng, 15, rate), wander(rng, 2, rate)
     against = np.where(FINGER_OF_JOINT == THUMB, -1.0, 1.0)
 

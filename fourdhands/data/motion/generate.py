@@ -23,7 +23,7 @@ from fourdhands.skeleton import NUM_SIDES
 Array = NDArray[np.float64]
 
 MINGLE: Final = (0.4, 0.9)  # seconds in which one activity passes into the next
-STRETCH: Final = (3.0, 9.0)  # seconds that an activity lasts
+STRETCH: Final = (4.0, 10.0)  # seconds that an activity lasts
 _MARGIN: Final = 0.01  # of the range of motion that stays unused at either end
 
 
@@ -40,10 +40,10 @@ class ActivityShares:
         manipulate: small movements of the fingers about a grasp.
     """
 
-    gesticulate: float = 0.2
+    gesticulate: float = 0.18
     grasp: float = 0.16
-    count: float = 0.06
-    beat: float = 0.4
+    count: float = 0.04
+    beat: float = 0.44
     roam: float = 0.1
     manipulate: float = 0.08
 

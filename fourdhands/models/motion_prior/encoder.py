@@ -6,12 +6,12 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from fourdhands.models.motion_prior.gaps import echo, fill_gaps
+from fourdhands.models.motion_prior.gaps import echo, fill_gaps, smooth_guesses
 
 LOG_VARIANCE: Final = (-8.0, 1.0)
 """Between these the encoder's log variances stay."""
-TRUST: Final = (0.7, 0.7, 0.3)
-"""What of carried-on movement, before and after, and of the echo is believed before learning."""
+TRUST: Final = (0.5, 0.3, 0.3)
+"""What of the two smooth guesses and of the echo is believed before anything is learnt."""
 SEEN_FREEDOM: Final = 0.3
 """How readily observed frames are corrected, beside unobserved ones."""
 CAUTION: Final = 0.1
@@ -44,8 +44,8 @@ class EncoderConfig:
 class MotionEncoder(nn.Module):
     """q(z | observed frames), on a regular grid of times.
 
-    A transformer over patches of frames sees the gaps filled by straight lines, how the movement
-    would carry on into them, its echo, and how far the next observed frames are. It says how much
+    A transformer over patches of frames sees the gaps filled by straight lines, by smooth curves
+    and by the motion's echo, and how far the next observed frames are. It says how much
     to trust each and what to add; a linear layer takes the motion so completed to the latent's mean. Positions enter attention as differences only, so that the
     correction moves along with what was observed. Frames that are not observed have no influence.
     Where none is observed, the answer is the prior itself.
@@ -109,10 +109,12 @@ class MotionEncoder(nn.Module):
         with torch.autocast(values.device.type, enabled=False):
             filled = fill_gaps(values, mask)
             repeated, difference = echo(values, mask)
-        # of the echo only how it leaves the straight line between the gap's ends
+            smooth = smooth_guesses(values, mask)
+        # of all guesses only how they leave the straight line between a gap's ends
         swing = repeated - fill_gaps(repeated, mask).values
-        swing = torch.where(mask[..., None], 0.0, swing)
-        guesses = torch.stack([filled.onward, filled.backward, swing], dim=-1)
+        inside = ~mask & (filled.away < mask.shape[1]).all(-1)
+        guesses = torch.cat([smooth - filled.values[..., None], swing[..., None]], dim=-1)
+        guesses = torch.where(inside[..., None, None], guesses, 0.0)
         away = torch.cat([(filled.away / 8).tanh(), (filled.away / 32).tanh()], dim=-1)
         parts = (filled.values, guesses.flatten(2), away, difference[..., None])
         tokens = self.embed(torch.cat(parts, dim=-1).unflatten(1, (-1, self.patch)).flatten(2))

@@ -1,4 +1,4 @@
-"""What can be said of a gap without having learnt anything: straight lines, carried-on movement, echoes.
+"""What can be said of a gap without having learnt anything: straight lines, smooth curves, echoes.
 
 The encoder starts from these. All of it moves along with the frames, forwards or backwards.
 """
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-MAX_REACH: Final = 24
-"""Frames over which a movement carries on into a gap, at most."""
+BENDS: Final = ((0.02, 0.0), (5.0, 0.02))
+"""Of each smooth guess: weights of squared accelerations and velocities (per frame), beside 1 of
+squared distances. The first is a cubic spline; the second smooths noise, and is held tight."""
 CONTEXT: Final = 9
 """Pairs of frames on either side that are compared in the search for an echo."""
 LEAST_PAIRS: Final = 4
@@ -28,16 +29,11 @@ class Filled:
 
     Attributes:
         values: (N, T, C) observed values and straight lines between them; the ends are held.
-        onward: (N, T, C) how much the movement before a gap would carry on into it: the Hermite
-            term of a cubic with that slope. Zero where observed.
-        backward: (N, T, C) the same for the movement after the gap.
         away: (N, T, 2) frames since the last observed one and until the next; 0 where observed, T
             where there is none.
     """
 
     values: Tensor
-    onward: Tensor
-    backward: Tensor
     away: Tensor
 
 
@@ -63,17 +59,6 @@ def fill_gaps(values: Tensor, mask: Tensor) -> Filled:
     share = ((index - first) / width)[..., None].to(values.dtype)
     start, end = take(values, first), take(values, second)
     line = torch.where(mask.any(1)[:, None, None], start + share * (end - start), 0.0)
-    # slopes at the gap's two ends, over two frames of the line, so that they may be gaps themselves
-    slope_before = (start - take(line, first - 2)) / (first - (first - 2).clamp_min(0)).clamp_min(
-        1
-    )[..., None]
-    slope_after = (take(line, second + 2) - end) / (
-        (second + 2).clamp_max(frames - 1) - second
-    ).clamp_min(1)[..., None]
-    reach = width.clamp_max(MAX_REACH)[..., None].to(values.dtype)
-    inside = (~mask & has_before & has_after)[..., None]
-    onward = torch.where(inside, reach * share * (1 - share).square() * slope_before, 0.0)
-    backward = torch.where(inside, -reach * share.square() * (1 - share) * slope_after, 0.0)
     away = torch.stack(
         [
             torch.where(has_before, index - before, frames),
@@ -81,7 +66,37 @@ def fill_gaps(values: Tensor, mask: Tensor) -> Filled:
         ],
         dim=-1,
     )
-    return Filled(line, onward, backward, away)
+    return Filled(line, away)
+
+
+def smooth_guesses(values: Tensor, mask: Tensor) -> Tensor:
+    """The smoothest motions through what was observed, within gaps that have two ends.
+
+    Args:
+        values: (N, T, C).
+        mask: (N, T) whether observed.
+
+    Returns:
+        (N, T, C, 2) the guesses of `BENDS`; zeros where observed, and before and after all.
+    """
+    count, frames, _ = values.shape
+    eye = torch.eye(frames, dtype=torch.float64, device=values.device)
+    velocity = eye.diff(dim=0)
+    acceleration = velocity.diff(dim=0)
+    known = torch.diag_embed(mask.double())
+    wanted = torch.where(mask[..., None], values, 0.0).double()
+    guesses = []
+    for stiff, tight in BENDS:
+        form = stiff * acceleration.mT @ acceleration + stiff * tight * velocity.mT @ velocity
+        # fewer than two observed frames leave a straight line free
+        system = known + form + 1e-7 * eye
+        guesses.append(torch.linalg.solve(system, wanted).to(values.dtype))
+    index = torch.arange(frames, device=mask.device)
+    inside = (torch.where(mask, index, -1).cummax(1).values >= 0) & (
+        torch.where(mask, index, frames).flip(1).cummin(1).values.flip(1) < frames
+    )
+    found = torch.stack(guesses, dim=-1)
+    return torch.where((inside & ~mask)[..., None, None], found, 0.0).reshape(count, frames, -1, 2)
 
 
 def echo(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
