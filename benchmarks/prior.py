@@ -23,8 +23,8 @@ from torch import Tensor
 from fourdhands.export.motion_prior import load_motion_prior
 from fourdhands.files import replacing
 from fourdhands.hands.mano import HandModel
-from fourdhands.models.motion_prior.field import FieldConfig
 from fourdhands.models.motion_prior.encoder import EncoderConfig
+from fourdhands.models.motion_prior.field import FieldConfig
 from fourdhands.models.motion_prior.prior import MotionPrior
 from fourdhands.models.motion_prior.time_base import window_starts
 from fourdhands.models.motion_prior.vae import MotionPriorConfig

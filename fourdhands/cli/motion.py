@@ -1,4 +1,4 @@
-"""`fourdhands synthesize --motion` and `fourdhands motion`: sets of finger motion, and the prior."""
+"""`fourdhands synthesize --motion`, `fourdhands motion`: finger motion, and its prior's report."""
 
 import os
 from pathlib import Path

@@ -80,9 +80,7 @@ class Ours:
         self, poses: Tensor, mask: Tensor, times: Tensor, sides: Sequence[Side] = BOTH
     ) -> Tensor:
         """See `Completer.complete`."""
-        return self.prior.complete(
-            poses, mask, times, sides, method=self.method, keep=self.keep
-        )
+        return self.prior.complete(poses, mask, times, sides, method=self.method, keep=self.keep)
 
 
 def evaluate_motion_prior(config: MotionEvaluation) -> str:
@@ -116,9 +114,7 @@ def evaluate_motion_prior(config: MotionEvaluation) -> str:
     figures["checkpoint_sha256"] = hash_of_file(config.checkpoint)
     config.out.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(f"**{title}**\n\n{as_table(rows)}" for title, rows in tables)
-    text += "\n\n" + "\n".join(
-        f"- {name}: {value:.4g}" for name, value in figures["prior"].items()
-    )
+    text += "\n\n" + "\n".join(f"- {name}: {value:.4g}" for name, value in figures["prior"].items())
     with replacing(config.out / "metrics.json") as partial:
         plain = json.dumps(figures | {"config": asdict(config)}, indent=1, default=str)
         partial.write_text(plain + "\n")
@@ -155,8 +151,8 @@ def _compare(
             error = masked_error(method, skeleton, windows, mask, times, observed)
             rows[name][f"{span / 30:.2f} s"] = error
         for row in rows.values():
-            row[f"ratio {span / 30:.2f} s"] = row[f"{span / 30:.2f} s"] / (
-                rows["slerp"][f"{span / 30:.2f} s"]
+            row[f"ratio {span / 30:.2f} s"] = (
+                row[f"{span / 30:.2f} s"] / (rows["slerp"][f"{span / 30:.2f} s"])
             )
     return rows
 
@@ -225,5 +221,3 @@ def _with_noise(windows: Tensor, degrees: float) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     turn = torch.randn((*windows.shape[:-2], 3), generator=generator)
     return windows @ matrix_from_axis_angle(torch.deg2rad(torch.tensor(degrees)) * turn)
-
-

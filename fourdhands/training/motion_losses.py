@@ -11,7 +11,7 @@ from fourdhands.models.motion_prior.vae import MotionVae
 
 CENTIMETRES = 100.0
 NOISE, NOISY_SHARE = 0.5, 0.3
-"""Most centimetres at a fingertip by which frames that are shown are wrong, and in how many windows."""
+"""Most centimetres at a fingertip by which shown frames are wrong; the share of such windows."""
 UNSEEN_SHARE = 0.85
 """Share of the times at which completed motion is compared that nobody has seen."""
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import norm
 from torch import Tensor
 
-from fourdhands.evaluation.motion import accelerations, hide_span
+from fourdhands.evaluation.motion import accelerations
 from fourdhands.evaluation.report import save_image
 from fourdhands.files import replacing
 from fourdhands.hands.kinematics import FingerChains
@@ -195,7 +195,9 @@ def draw_statistics(
     for name, poses in (("data", rotations), ("reconstructed", rebuilt), ("sampled", drawn)):
         values = accelerations(skeleton, poses, times)[..., 1:].flatten().clamp_min(0.01).cpu()
         style = "-" if name == "data" else "--"
-        left.hist(values, bins, histtype="step", label=f"{name}, mean {values.mean():.1f}", ls=style)
+        left.hist(
+            values, bins, histtype="step", label=f"{name}, mean {values.mean():.1f}", ls=style
+        )
     left.set(xscale="log", xlabel="acceleration of joints, m/s²", ylabel="joints and frames")
     left.legend(fontsize=8)
     noise = torch.randn(mean.shape, generator=generator).to(mean)

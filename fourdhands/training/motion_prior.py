@@ -26,14 +26,20 @@ from fourdhands.hands.kinematics import FingerChains
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.motion_prior.prior import MotionPrior
 from fourdhands.models.motion_prior.two_hands import fit_coupling
-from fourdhands.models.motion_prior.vae import MotionPriorConfig, MotionVae
+from fourdhands.models.motion_prior.vae import MotionPriorConfig
 from fourdhands.skeleton import Side
 from fourdhands.structures import TensorStruct
 from fourdhands.training.callbacks import Stopper
 from fourdhands.training.motion_losses import MotionLoss, MotionLossConfig
 from fourdhands.training.motion_pictures import MotionPictures
 from fourdhands.training.optimizer import OptimizerConfig, build_schedule
-from fourdhands.training.runs import TrainerConfig, assemble_trainer, check_start, quieten, run_training
+from fourdhands.training.runs import (
+    TrainerConfig,
+    assemble_trainer,
+    check_start,
+    quieten,
+    run_training,
+)
 
 LINEAR_WINDOWS: Final = 4000
 """Windows from which the linear start is computed."""

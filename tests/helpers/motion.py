@@ -33,6 +33,10 @@ def linear_prior(seed: int = 0) -> MotionPrior:
     windows = small_data().draw(200, torch.Generator().manual_seed(0)).rotations[:, :, 0]
     prior.vae.start_linear(windows)
     with torch.no_grad():
-        for head in (prior.vae.encoder.correction, prior.vae.encoder.trust, prior.vae.field.mlp[-1]):
+        for head in (
+            prior.vae.encoder.correction,
+            prior.vae.encoder.trust,
+            prior.vae.field.mlp[-1],
+        ):
             head.weight.add_(0.02 * torch.randn(head.weight.shape))
     return prior.requires_grad_(False).eval()

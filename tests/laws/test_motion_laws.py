@@ -56,12 +56,14 @@ def test_a_mask_that_comes_later_shifts_the_completion(prior: MotionPrior) -> No
     later = prior.complete(poses[:, :236], mask[:, :236], times[:236])
     sooner = prior.complete(poses[:, hop:236], mask[:, hop:236], times[: 236 - hop])
     # what lies in windows that see the same frames
-    torch.testing.assert_close(later[:, 130:230], sooner[:, 130 - hop : 230 - hop], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        later[:, 130:230], sooner[:, 130 - hop : 230 - hop], atol=1e-4, rtol=0
+    )
 
 
 def test_corrections_move_along_with_what_was_seen(prior: MotionPrior) -> None:
     """Inside one window: the encoder knows differences of time only."""
-    poses, mask, _ = clip()
+    poses, _, _ = clip()
     values = prior.vae.coordinates.read(poses[:, :, 0]) - prior.vae.centre
     still = values[:, 30:31]
     seen = torch.ones(2, 128, dtype=torch.bool)

@@ -68,7 +68,9 @@ class MotionClip:
                 f"hand_pose is {self.hand_pose.dtype} {self.hand_pose.shape}, not float32 {shape}"
             )
         if self.valid.shape != shape[:2] or self.valid.dtype != np.bool_:
-            raise ValueError(f"valid is {self.valid.dtype} {self.valid.shape}, not bool {shape[:2]}")
+            raise ValueError(
+                f"valid is {self.valid.dtype} {self.valid.shape}, not bool {shape[:2]}"
+            )
         if not np.isfinite(self.hand_pose).all():
             raise ValueError("hand_pose holds values that are not finite")
         if not (np.isfinite(self.fps) and self.fps > 0):
@@ -99,9 +101,7 @@ class MotionShardWriter(ShardWriter):
                 keys.add(clip.key)
                 tar.write(_encode(clip))
 
-    def finish(
-        self, progress: Callable[[Iterable[int]], Iterable[int]] = iter
-    ) -> SetSummary:
+    def finish(self, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> SetSummary:
         """Read every shard once and write the finished summary."""
         known = SetSummary.load(self.summary_path)
         if known.finished:
@@ -134,7 +134,9 @@ def read_motion(shard: Path) -> Iterator[MotionClip]:
         try:
             clip = _decode(key, sample)
         except (ValueError, KeyError, TypeError, EOFError) as error:
-            reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            reason = (
+                f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            )
             raise BadSampleError(
                 str(shard), key, "", f"is not a sample of finger motion ({reason})"
             ) from None

@@ -238,7 +238,9 @@ class ClipShardMotion:
         return _clip(sequence.partition("/")[0], sequence, fps, pose, valid)
 
 
-def convert_motion(source: MotionSource, folder: Path, recipe: Mapping[str, Any]) -> list[SetSummary]:
+def convert_motion(
+    source: MotionSource, folder: Path, recipe: Mapping[str, Any]
+) -> list[SetSummary]:
     """Write the recordings of a source as motion shards, a set for each split.
 
     What is there already is kept; recordings that cannot be read are left out and named in

@@ -104,9 +104,7 @@ def generate_clips(config: MotionSetConfig, split: str, workers: int) -> list[Mo
     """The clips of one split, without writing them."""
     shards = -(-getattr(config.splits, split) // config.shard_clips)
     tasks = [(config, split, shard) for shard in range(shards)]
-    with tqdm(
-        total=getattr(config.splits, split), unit=" clips", desc=f"moving ({split})"
-    ) as bar:
+    with tqdm(total=getattr(config.splits, split), unit=" clips", desc=f"moving ({split})") as bar:
         parts = run_tasks(_shard_clips, tasks, workers, bar, here=True)
     return [clip for part in parts for clip in part]
 
@@ -114,7 +112,7 @@ def generate_clips(config: MotionSetConfig, split: str, workers: int) -> list[Mo
 def generate_clip(config: MotionSetConfig, split: str, index: int) -> MotionClip:
     """One clip of a split; other rates of `config.fps` film the same motion."""
     number = [entry.name for entry in fields(MotionSplits)].index(split)
-    frames = int(round(config.motion.seconds * config.fps))
+    frames = round(config.motion.seconds * config.fps)
     times = np.arange(frames) / config.fps
     angles = generate_angles(config.motion, (config.seed, number, index), times)
     poses = [axis_angle_from_angles(angles[:, side], axes) for side, axes in enumerate(_axes())]

@@ -1,1 +1,1 @@
-"""The hand-motion prior (HMP): a VAE over finger motion, its use, and the priors it is held against."""
+"""The hand-motion prior (HMP): a VAE over finger motion, its use, its rivals."""

@@ -11,11 +11,11 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
+from fourdhands.geometry.rotation import slerp
 from fourdhands.models.motion_prior.coordinates import PoseCoordinates
 from fourdhands.models.motion_prior.gaps import fill_gaps
 from fourdhands.models.motion_prior.prior import BOTH, as_right
 from fourdhands.models.motion_prior.time_base import to_grid
-from fourdhands.geometry.rotation import slerp
 from fourdhands.skeleton import Side
 
 STIFFNESS: Final = 0.02

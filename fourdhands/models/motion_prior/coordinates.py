@@ -6,7 +6,6 @@ rotations, for recorded data whose conventions of joints and limits are not ours
 
 from typing import Final, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 

@@ -45,10 +45,11 @@ class MotionEncoder(nn.Module):
     """q(z | observed frames), on a regular grid of times.
 
     A transformer over patches of frames sees the gaps filled by straight lines, by smooth curves
-    and by the motion's echo, and how far the next observed frames are. It says how much
-    to trust each and what to add; a linear layer takes the motion so completed to the latent's mean. Positions enter attention as differences only, so that the
-    correction moves along with what was observed. Frames that are not observed have no influence.
-    Where none is observed, the answer is the prior itself.
+    and by the motion's echo, and how far the next observed frames are. It says how much to trust
+    each and what to add; a linear layer takes the motion so completed to the latent's mean.
+    Positions enter attention as differences only, so that the correction moves along with what was
+    observed. Frames that are not observed have no influence. Where none is observed, the answer is
+    the prior itself.
 
     Args:
         config: sizes.

@@ -5,6 +5,7 @@ a small MLP adds. `sinusoids`: HMP's, a deep MLP of [sines of t, z], as in NeMF.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import torch
@@ -61,7 +62,7 @@ class SplineField(nn.Module):
         self.features = nn.Linear(latent, self.knots * config.features)
         widths = [size + config.features, *[config.width] * config.depth]
         layers: list[nn.Module] = []
-        for wide, narrow in zip(widths, widths[1:], strict=False):
+        for wide, narrow in pairwise(widths):
             layers += [nn.Linear(wide, narrow), nn.GELU()]
         self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], size))
         nn.init.zeros_(self.mlp[-1].weight)

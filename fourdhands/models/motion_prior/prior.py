@@ -134,7 +134,9 @@ class MotionPrior(nn.Module):
             _need_both(sides)
             mean, log_variance = (
                 x.transpose(1, 2)
-                for x in condition(mean.transpose(1, 2), log_variance.transpose(1, 2), self.coupling)
+                for x in condition(
+                    mean.transpose(1, 2), log_variance.transpose(1, 2), self.coupling
+                )
             )
         return MotionLatent(mean, log_variance, starts)
 

@@ -125,9 +125,7 @@ class MotionVae(nn.Module):
         gain = loading.square().sum(0) + noise
         self.encoder.linear.bias.zero_()
         inverse = (loading / gain).mT.unflatten(1, (self.field.knots, size))
-        self.encoder.linear.weight.copy_(
-            torch.einsum("zkc,kt->ztc", inverse, project).flatten(1)
-        )
+        self.encoder.linear.weight.copy_(torch.einsum("zkc,kt->ztc", inverse, project).flatten(1))
         low, high = LOG_VARIANCE
         share = ((noise / gain).log() - low) / (high - low)
         self.encoder.start.copy_(torch.logit(share.clamp(0.02, 0.98)))

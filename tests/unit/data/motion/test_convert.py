@@ -103,9 +103,7 @@ def test_arctic_adds_the_mean(tmp_path: Path) -> None:
     assert clip.fps == 30
     for side, name in ((Side.RIGHT, "right"), (Side.LEFT, "left")):
         wanted = truth[clip.sequence][name]["pose"] + load_assets()[side].hands_mean
-        np.testing.assert_allclose(
-            clip.hand_pose[:, side].reshape(20, 45), wanted, atol=1e-6
-        )
+        np.testing.assert_allclose(clip.hand_pose[:, side].reshape(20, 45), wanted, atol=1e-6)
 
 
 def test_clips_are_strung_together(tmp_path: Path) -> None:

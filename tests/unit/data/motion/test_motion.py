@@ -142,9 +142,7 @@ def test_what_is_short_or_still_is_left_out() -> None:
     assert data.skipped == {"too short": 1, "hardly moves": 1}
     assert data.hands == 1 and data.seconds == pytest.approx((clip.num_frames - 21) / 30)
     with pytest.raises(ValueError, match="no motion to learn from"):
-        MotionData(
-            [recorded(valid, 0 * still)], frames=64, fps=30.0, config=WindowConfig()
-        )
+        MotionData([recorded(valid, 0 * still)], frames=64, fps=30.0, config=WindowConfig())
 
 
 def test_short_stretches_are_padded() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.interpolate import BSpline
-from scipy.spatial.transform import Rotation, Slerp as ScipySlerp
+from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Slerp as ScipySlerp
 
 from fourdhands.geometry.rotation import geodesic_distance, matrix_from_axis_angle
 from fourdhands.models.motion_prior.baselines import (
