@@ -35,8 +35,6 @@ from fourdhands.models.motion_prior.prior import BOTH, Completer, Method, Motion
 from fourdhands.skeleton import Side
 
 RATES: Final = (15.0, 30.0, 60.0)
-LEARNT_FROM: Final = 2000
-"""Windows of the training split that PCA and the mixture learn from."""
 OURS: Final = "HMP, encoder"
 
 
@@ -53,6 +51,7 @@ class MotionEvaluation:
         root: what manifests' patterns are relative to.
         generated: the generated set.
         windows: windows to evaluate on.
+        learn_windows: windows that PCA and the mixture learn from.
         noise: degrees by which observed joints are wrong, in the table with noise.
         mano: folder of converted MANO files; None for the open hand.
     """
@@ -64,6 +63,7 @@ class MotionEvaluation:
     root: Path = Path("data")
     generated: MotionSetConfig = field(default_factory=MotionSetConfig)
     windows: int = 128
+    learn_windows: int = 2000
     noise: float = 3.0
     mano: Path | None = None
 
@@ -95,7 +95,7 @@ def evaluate_motion_prior(config: MotionEvaluation) -> str:
     """
     prior = load_motion_prior(config.checkpoint)
     skeleton = FingerChains(load_assets(config.mano)[Side.RIGHT])
-    learnt = _draw(config, "train", prior, 30.0, LEARNT_FROM)
+    learnt = _draw(config, "train", prior, 30.0, config.learn_windows)
     methods = _methods(prior, learnt)
     figures: dict[str, Any] = {"unit": "mm, mean joint error on hidden frames"}
     tables = []

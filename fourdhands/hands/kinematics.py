@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fourdhands.hands.anatomy import POSE_LIMITS, JointAxes
 from fourdhands.hands.assets import NUM_HAND_JOINTS, ManoAssets
-from fourdhands.skeleton import FINGERS, FINGERTIP_VERTICES, JOINTS_FROM_MANO, MANO_FINGERS, Side
+from fourdhands.skeleton import FINGERS, FINGERTIP_VERTICES, JOINTS_FROM_MANO, MANO_FINGERS
 
 __all__ = ["FingerChains", "JointAngles"]
 
@@ -121,4 +121,4 @@ class JointAngles(nn.Module):
         return torch.stack([x, y, z], dim=-1) * self.signs
 
 
-assert len(JOINTS_FROM_MANO) == 1 + NUM_HAND_JOINTS + NUM_FINGERS and Side.RIGHT == 0
+assert len(JOINTS_FROM_MANO) == 1 + NUM_HAND_JOINTS + NUM_FINGERS

@@ -71,8 +71,9 @@ class MotionPictures(pl.Callback):
         films = make_films(prior, rotations[: self.count])
         save_image(draw_strips(films, self.hand_model), self.folder / f"{stem}.png")
         write_animation(films, self.hand_model, self.folder / f"{stem}.webp")
-        skeleton = pl_module.loss.skeleton
-        draw_statistics(prior, skeleton, rotations, self.folder / f"{stem}-statistics.png")
+        draw_statistics(
+            prior, outputs["skeleton"], rotations, self.folder / f"{stem}-statistics.png"
+        )
 
 
 class Film:

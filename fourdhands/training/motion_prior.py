@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from fourdhands import config
 from fourdhands.data.motion.source import MotionDataConfig, load_motion
@@ -41,8 +41,6 @@ from fourdhands.training.runs import (
     run_training,
 )
 
-LINEAR_WINDOWS: Final = 4000
-"""Windows from which the linear start is computed."""
 PAIRS: Final = 256
 """Windows of two hands from which their coupling is computed."""
 LINEAR_SHARE: Final = 0.002
@@ -61,6 +59,7 @@ class MotionPriorRun:
         trainer: how long and on what.
         moments: pairs of neighbouring frames of each window that a step decodes.
         whole: share of each batch that is also encoded from all its frames.
+        start_windows: windows whose principal components the network begins from.
         logger: where figures go, in the run's folder; wandb obeys WANDB_MODE=offline.
         mano: folder of converted MANO files, for joints and pictures; None for the open hand.
         out: the run's folder: config.yaml, log, last.ckpt, best.ckpt, pictures.
@@ -78,6 +77,7 @@ class MotionPriorRun:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     moments: int = 12
     whole: float = 0.25
+    start_windows: int = 4000
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
     mano: Path | None = None
     out: Path = Path("runs/motion_prior")
@@ -117,7 +117,7 @@ def train_motion_prior(run: MotionPriorRun) -> None:
     prior = MotionPrior(run.network)
     if run.resume is None:
         generator = torch.Generator().manual_seed(run.trainer.seed)
-        prior.vae.start_linear(train.draw(LINEAR_WINDOWS, generator).rotations[:, :, 0])
+        prior.vae.start_linear(train.draw(run.start_windows, generator).rotations[:, :, 0])
     skeleton = FingerChains(hand_assets[Side.RIGHT])
     stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
     pictures = MotionPictures(run.out, run.trainer.pictures, HandModel(hand_assets))
@@ -212,7 +212,7 @@ class MotionBatches(pl.LightningDataModule):
         generator = torch.Generator().manual_seed(0)
         windows = self.val.draw(self.windows, generator)
         batch = MotionBatch(windows, windows.valid[..., 0], -1)
-        return DataLoader([batch], batch_size=None)
+        return DataLoader(_Fixed((batch,)), batch_size=None)
 
     def draw(self, index: int, rank: int) -> MotionBatch:
         """Batch `index` of one process."""
@@ -221,6 +221,19 @@ class MotionBatches(pl.LightningDataModule):
         windows = self.train.draw(self.batch_size, generator)
         seen = sample_masks(self.batch_size, self.train.frames, generator)
         return MotionBatch(windows, seen, index)
+
+
+class _Fixed(Dataset[MotionBatch]):
+    """Batches that there are."""
+
+    def __init__(self, batches: Sequence[MotionBatch]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> MotionBatch:
+        return self.batches[index]
 
 
 class _Drawn(IterableDataset[MotionBatch]):
@@ -284,7 +297,12 @@ class MotionPriorTraining(pl.LightningModule):
         figures["mpjpe_mm"] = (figures["completion_16_mm"] + figures["completion_32_mm"]) / 2
         for name, value in figures.items():
             self.log(f"val/{name}", value, prog_bar=name == "mpjpe_mm", batch_size=1)
-        return {"prior": self.network, "rotations": rotations, "valid": valid}
+        return {
+            "prior": self.network,
+            "skeleton": self.loss.skeleton,
+            "rotations": rotations,
+            "valid": valid,
+        }
 
     @torch.no_grad()
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -37,7 +37,10 @@ _AMASS_HANDS: Final = {
 class MotionSource(Protocol):
     """Recordings of one data set."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+        ...
 
     def sequences(self) -> list[str]:
         """Names of what there is, sorted.

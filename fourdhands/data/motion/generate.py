@@ -4,7 +4,7 @@ Clip `index` of a seed is the same motion at any frame rate, and never depends o
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class GeneratorConfig:
 
 
 def generate_angles(
-    config: GeneratorConfig, seed: tuple[int, ...], times: NDArray[np.floating]
+    config: GeneratorConfig, seed: tuple[int, ...], times: NDArray[np.floating[Any]]
 ) -> Array:
     """The fingers of both hands.
 

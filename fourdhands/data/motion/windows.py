@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fourdhands.data.motion.clips import MotionClip
@@ -200,7 +201,7 @@ def sample_masks(count: int, frames: int, generator: torch.Generator) -> Tensor:
     return seen & (kind[:, None] < 0.995)
 
 
-def _runs(valid: np.ndarray) -> list[tuple[int, int]]:
+def _runs(valid: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Starts and ends of the runs of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8)))
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from fourdhands.models.motion_prior.gaps import fill_gaps
 from fourdhands.models.motion_prior.prior import BOTH, as_right
 from fourdhands.models.motion_prior.time_base import to_grid
 from fourdhands.skeleton import Side
+
+Array = NDArray[np.float64]
 
 STIFFNESS: Final = 0.02
 """Weight of squared accelerations beside squared distances: per frame at 30 a second."""
@@ -172,8 +175,8 @@ class GmmPrior(_InCoordinates):
 
 
 def fit_mixture(
-    points: np.ndarray, components: int, seed: int, rounds: int = 40
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    points: Array, components: int, seed: int, rounds: int = 40
+) -> tuple[Array, Array, Array]:
     """Weights (K,), means and variances (K, C) of a diagonal Gaussian mixture, by EM."""
     rng = np.random.default_rng(seed)
     means = points[rng.choice(len(points), components, replace=False)]
@@ -188,9 +191,7 @@ def fit_mixture(
     return weights, means, variances
 
 
-def _responsibilities(
-    points: np.ndarray, weights: np.ndarray, means: np.ndarray, variances: np.ndarray
-) -> np.ndarray:
+def _responsibilities(points: Array, weights: Array, means: Array, variances: Array) -> Array:
     """Posterior of the components (..., K) of points (..., C)."""
     inverse = 1 / variances
     square = points**2 @ inverse.T - 2 * points @ (means * inverse).T + (means**2 * inverse).sum(1)

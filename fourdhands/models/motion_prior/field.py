@@ -64,9 +64,10 @@ class SplineField(nn.Module):
         layers: list[nn.Module] = []
         for wide, narrow in pairwise(widths):
             layers += [nn.Linear(wide, narrow), nn.GELU()]
-        self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], size))
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        last = nn.Linear(widths[-1], size)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(*layers, last)
 
     def forward(self, z: Tensor, times: Tensor) -> Tensor:
         """Decode.
