@@ -10,8 +10,12 @@ from fourdhands.models.motion_prior.gaps import echo, fill_gaps, smooth_guesses
 
 LOG_VARIANCE: Final = (-8.0, 1.0)
 """Between these the encoder's log variances stay."""
-TRUST: Final = (0.5, 0.3, 0.3)
-"""What of the two smooth guesses and of the echo is believed before anything is learnt."""
+FARTHEST: Final = 5.0
+"""Centimetres at a fingertip by which a guess may leave the straight line."""
+ALIKE: Final = (0.2, 0.05)
+"""The echo's difference at which it is half believed, and how sharply."""
+LASTING: Final = 34.0
+"""Frames of a gap that a smooth curve is believed to cross, as a Gaussian's standard deviation."""
 SEEN_FREEDOM: Final = 0.3
 """How readily observed frames are corrected, beside unobserved ones."""
 CAUTION: Final = 0.1
@@ -76,8 +80,6 @@ class MotionEncoder(nn.Module):
         for head in (self.correction, self.trust, self.log_variance):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-        with torch.no_grad():
-            self.trust.bias.copy_(torch.tensor(TRUST).repeat(config.patch))
 
     def forward(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode.
@@ -113,8 +115,10 @@ class MotionEncoder(nn.Module):
             smooth = smooth_guesses(values, mask)
         # of all guesses only how they leave the straight line between a gap's ends
         swing = repeated - fill_gaps(repeated, mask).values
-        inside = ~mask & (filled.away < mask.shape[1]).all(-1)
         guesses = torch.cat([smooth - filled.values[..., None], swing[..., None]], dim=-1)
+        # a curve may leave a long gap far behind
+        guesses = FARTHEST * (guesses / FARTHEST).tanh()
+        inside = ~mask & (filled.away < mask.shape[1]).all(-1)
         guesses = torch.where(inside[..., None, None], guesses, 0.0)
         away = torch.cat([(filled.away / 8).tanh(), (filled.away / 32).tanh()], dim=-1)
         parts = (filled.values, guesses.flatten(2), away, difference[..., None])
@@ -122,11 +126,27 @@ class MotionEncoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         tokens = self.norm(tokens)
-        trust = self.trust(tokens).float().unflatten(-1, (self.patch, 1, 3)).flatten(1, 2)
-        motion = filled.values + (guesses * trust).sum(-1)
+        trust = self.trust(tokens).float().unflatten(-1, (self.patch, 3)).flatten(1, 2)
+        trust = trust + first_trust(filled.away, difference)
+        motion = filled.values + (guesses * trust[:, :, None]).sum(-1)
         freedom = torch.where(mask[..., None], SEEN_FREEDOM, 1.0)
         motion = motion + freedom * self.correction(tokens).float().reshape_as(values)
         return motion, tokens
+
+
+def first_trust(away: Tensor, difference: Tensor) -> Tensor:
+    """What of each guess is believed before anything is learnt: (N, T, 3).
+
+    The echo, where the hand has moved alike before; else the smoothest curve, if the gap is short.
+
+    Args:
+        away: (N, T, 2) frames to the last and next observed frame.
+        difference: (N, T) of the best comparison, see `echo`.
+    """
+    echoed = torch.sigmoid((ALIKE[0] - difference) / ALIKE[1])
+    gap = away.sum(-1)
+    curve = (1 - echoed) * torch.exp(-(gap / LASTING).square() / 2)
+    return torch.stack([curve, torch.zeros_like(curve), echoed], dim=-1)
 
 
 class Block(nn.Module):
