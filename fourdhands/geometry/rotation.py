@@ -49,3 +49,15 @@ def mirror_hands(hands: HandState) -> HandState:
         betas=hands.betas,
         transl=mirror_points(hands.transl),
     )
+
+
+def slerp(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Rotations on the way from one to another at constant speed.
+
+    Args:
+        first: (..., 3, 3).
+        second: (..., 3, 3), less than half a turn away.
+        share: (...) of the way, 0 to 1; broadcasts.
+    """
+    turn = roma.rotmat_to_rotvec(first.mT @ second)
+    return first @ roma.rotvec_to_rotmat(turn * share[..., None])
