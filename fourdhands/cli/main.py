@@ -99,6 +99,10 @@ COMMANDS = Command(
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
         ),
+        "refine": Command(
+            "Turn predictions into smooth, physical hands in the world.",
+            "fourdhands.cli.refine:refine",
+        ),
     },
 )
 

@@ -23,7 +23,7 @@ from fourdhands.evaluation.baselines import (
 )
 from fourdhands.evaluation.benchmark import find_protocol
 from fourdhands.evaluation.benchmark_runs import evaluate_benchmark
-from fourdhands.evaluation.checkpoints import EvaluationConfig, Trained
+from fourdhands.evaluation.checkpoints import EvaluationConfig, Trained, load_prior
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
 from fourdhands.evaluation.provenance import (
@@ -33,9 +33,10 @@ from fourdhands.evaluation.provenance import (
     hash_of_shards,
     recorded_entries,
 )
+from fourdhands.evaluation.refined import RefiningPredictor
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
-from fourdhands.export.predictor import Predictor
+from fourdhands.export.predictor import HoldingPredictor, Predictor
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
 
@@ -125,7 +126,7 @@ def evaluate_checkpoint(
     mean_hand, mean_pose_source = _mean_hand(config, trained.data, predictor)
     report = EvalReport(
         **evaluate(
-            {"model": trained.answers, "mean_pose": MeanPosePredictor(mean_hand)},
+            {"model": _answers(trained, config), "mean_pose": MeanPosePredictor(mean_hand)},
             trained.loader.eval_dataloader("test", target=trained.slot),
             predictor.hand_model,
             root=JOINT_NAMES.index(config.root),
@@ -156,6 +157,15 @@ def evaluate_checkpoint(
         save_image(sheet, out / "samples.png")
     report.save_json(out / "metrics.json")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
+
+
+def _answers(
+    trained: Trained, config: EvaluationConfig
+) -> Predictor | HoldingPredictor | RefiningPredictor:
+    """What is asked for hands, window by window."""
+    if config.refinement is not None:
+        return RefiningPredictor(trained.predictor, config.refinement, load_prior(config))
+    return trained.answers
 
 
 def _confidence(trained: Trained) -> ConfidenceScores | None:
