@@ -17,7 +17,7 @@ from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.confidence import hand_confidence, hold_confident
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
-from fourdhands.models.two_hands import reconciled_roots
+from fourdhands.models.two_hands import between_wrists, reconciled_roots
 from fourdhands.skeleton import Side
 from fourdhands.structures import ClipBatch, HandGeometry, Predictions
 
@@ -58,13 +58,14 @@ class Predictor:
         batch = batch.to(self.device)
         network_says: Predictions = self.network(batch)
         predictions = network_says.map(Tensor.float)
-        hands = predictions.hands
+        hands, head = predictions.hands, self.network.config.head
+        upsilon = between_wrists(predictions.upsilon, head, hands, self.hand_model)
         roots = self.hand_model.roots(hands)
-        moved = reconciled_roots(roots, predictions.upsilon) - roots
+        moved = reconciled_roots(roots, upsilon) - roots
         in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
         both = in_scene.all(-1)[..., None, None]
         transl = hands.transl + torch.where(both, moved, 0.0)
-        return replace(predictions, hands=replace(hands, transl=transl))
+        return replace(predictions, hands=replace(hands, transl=transl), upsilon=upsilon)
 
     @torch.inference_mode()
     def confidence(
