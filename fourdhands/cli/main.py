@@ -61,6 +61,10 @@ COMMANDS = Command(
                 "check": Command("Read and verify them.", "fourdhands.cli.data:check_sets"),
             },
         ),
+        "export": Command("Write a checkpoint for others to use.", "fourdhands.cli.export:export"),
+        "import-weights": Command(
+            "Convert the weights of others.", "fourdhands.cli.export:import_foreign"
+        ),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
         ),

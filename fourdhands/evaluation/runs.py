@@ -40,7 +40,8 @@ from fourdhands.evaluation.provenance import (
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
 from fourdhands.evaluation.sources import predictions_of, truth_of
-from fourdhands.export.checkpoint import KEY, read_checkpoint
+from fourdhands.export.checkpoint import KEY, read_checkpoint, weights_file
+from fourdhands.export.hub import find_source
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
@@ -117,11 +118,12 @@ def evaluate_command(
             like those of predictions that hold the truth.
         out: Folder for metrics.json and pictures; with a protocol for benchmark.json and
             predictions.npz.
-        checkpoint: File that training has written.
+        checkpoint: File that training has written, or a bundle.
         predictions: File of anybody's hands (docs/predictions.md), in place of a checkpoint.
         protocol: Name of the benchmark whose rules count; without one, our own metrics.
         mano: Folder that `fourdhands hands import` wrote: gives meshes where the truth has MANO
-            parameters alone. A checkpoint brings its own; the open hand if not given.
+            parameters alone. A checkpoint brings its own, if this is not given; otherwise the open
+            hand.
 
     Raises:
         ValueError: The configuration, the checkpoint or the data cannot be used.
@@ -142,7 +144,7 @@ def evaluate_command(
     elif checkpoint is None:
         raise ValueError("predictions are scored by a benchmark's rules: give --protocol NAME")
     else:
-        evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out)
+        evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out, mano=mano)
 
 
 def evaluate_benchmark(
@@ -163,13 +165,14 @@ def evaluate_benchmark(
     if checkpoint is not None:
         if files:
             raise ValueError(f"{files[0]}: a checkpoint needs images; name a converted set")
-        predictor = load_predictor(checkpoint, _device(config.device))
+        checkpoint = find_source(checkpoint)
+        predictor = load_predictor(checkpoint, _device(config.device), mano=mano)
         run = read_checkpoint(checkpoint, mmap=True)[KEY]["run"]
         data_config = _data_config(config, run, data, checkpoint)
         loader = ClipDataModule(data_config, predictor.crop.size, predictor.hand_model.assets)
         sets, hand_model = loader.check("test"), predictor.hand_model
         found = predictions_of(predictor, loader.test_dataloader(), meshes=meshes)
-        hashes = {str(checkpoint): hash_of_file(checkpoint)}
+        hashes = {str(checkpoint): hash_of_file(weights_file(checkpoint))}
     else:
         assert predictions is not None
         root = config.data_root or DataConfig().root
@@ -193,15 +196,21 @@ def evaluate_benchmark(
 
 
 def evaluate_checkpoint(
-    config: EvaluationConfig, *, checkpoint: Path, data: tuple[Path, ...], out: Path
+    config: EvaluationConfig,
+    *,
+    checkpoint: Path,
+    data: tuple[Path, ...],
+    out: Path,
+    mano: Path | None = None,
 ) -> None:
     """Evaluate a checkpoint: a table beside the mean pose's figures, metrics.json and pictures.
 
     Args:
         config: How.
-        checkpoint: File that training has written.
+        checkpoint: File that training has written, or a bundle.
         data: Manifests, summaries or folders of shards to evaluate on.
         out: Folder for metrics.json, errors.png and samples.png.
+        mano: Folder of converted MANO files; the checkpoint's own if None.
 
     Raises:
         ValueError: The configuration, the checkpoint or the data cannot be used.
@@ -209,7 +218,8 @@ def evaluate_checkpoint(
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
-    predictor = load_predictor(checkpoint, _device(config.device))
+    checkpoint = find_source(checkpoint)
+    predictor = load_predictor(checkpoint, _device(config.device), mano=mano)
     if config.hold:
         HoldingPredictor(predictor)  # says whether it can
     run = read_checkpoint(checkpoint, mmap=True)[KEY]["run"]
@@ -231,7 +241,7 @@ def evaluate_checkpoint(
         ),
         provenance=Provenance(
             checkpoint=str(checkpoint),
-            checkpoint_sha256=hash_of_file(checkpoint),
+            checkpoint_sha256=hash_of_file(weights_file(checkpoint)),
             config_sha256=hash_of_plain_data(run),
             data=", ".join(map(str, data)),
             data_sha256=hash_of_shards(shards),

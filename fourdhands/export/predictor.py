@@ -13,6 +13,7 @@ from fourdhands import config
 from fourdhands.data.collate import CropConfig
 from fourdhands.data.copies import is_beside
 from fourdhands.export.checkpoint import KEY, load_network_weights, read_checkpoint
+from fourdhands.export.hub import find_source
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.confidence import hand_confidence, hold_confident
@@ -125,28 +126,54 @@ class HoldingPredictor:
         return replace(predictions, hands=hands, upsilon=upsilon)
 
 
-def load_predictor(path: Path, device: torch.device | str = "cpu") -> Predictor:
+def load_predictor(
+    source: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    mano: Path | None = None,
+    revision: str | None = None,
+) -> Predictor:
     """Build the network of a checkpoint again, from the checkpoint alone.
 
     Args:
-        path: checkpoint of `train.py reconstruction`.
+        source: checkpoint of `train.py reconstruction`, folder of a bundle, or the name of one on
+            the Hugging Face hub, `owner/name`, which is fetched once.
         device: where to compute.
+        mano: folder of converted MANO files to use in place of the run's; the run's, or the open
+            hand, if None.
+        revision: of a bundle on the hub.
 
     Raises:
         FileNotFoundError: there is no such file, or the MANO folder of its run is gone.
         ValueError: the file is broken, not one of ours, or its configuration or weights do not fit.
+        OSError: the hub cannot be reached.
     """
-    checkpoint = read_checkpoint(path)
-    run: Mapping[str, Any] = checkpoint[KEY]["run"]
-    network_config = config.from_dict(
-        NetworkConfig, checkpoint[KEY]["network"], source=f"{path}: network"
-    )
+    path = find_source(source, revision)
+    return predictor_of(read_checkpoint(path), path, device, mano=mano)
+
+
+def predictor_of(
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    device: torch.device | str = "cpu",
+    *,
+    mano: Path | None = None,
+) -> Predictor:
+    """The predictor of a checkpoint that has been read; see `load_predictor`."""
+    own: Mapping[str, Any] = checkpoint[KEY]
+    run: Mapping[str, Any] = own["run"]
+    network_config = config.from_dict(NetworkConfig, own["network"], source=f"{path}: network")
     # its weights come from the checkpoint, not from the internet
     backbone = replace(network_config.backbone, pretrained=False)
     data = run.get("data", {})
     crop = {"size": network_config.crop_size} | {k: data[k] for k in _CROP_KEYS if k in data}
-    mano = run.get("mano")
-    hand_model = HandModel(load_assets(None if mano is None else Path(mano)))
+    stored = run.get("mano")
+    if mano is None and own.get("hand_model") == "mano":
+        raise ValueError(
+            f"{path}: was trained with MANO, which a bundle may not hold: give the folder that "
+            "`fourdhands hands import` wrote (mano)"
+        )
+    hand_model = HandModel(load_assets(mano or (None if stored is None else Path(stored))))
     network = TwoHandNetwork(replace(network_config, backbone=backbone), hand_model.mean_pose)
     load_network_weights(network, checkpoint, path)
     return Predictor(

@@ -93,8 +93,7 @@ class Backbone(nn.Module):
         self.model, self.neck, self.dim = _build(config, crop_size, self.grid)
         _leave_unused(self.model, config, crop_size, self.grid)
         nn.utils.convert_conv2d_weight_memory_format(self.model, torch.channels_last)
-        cfg = timm.get_pretrained_cfg(config.name)
-        mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        mean, std = self.pixel_statistics(config)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         for name, value in (("pixel_mean", mean), ("pixel_std", std)):
@@ -104,6 +103,12 @@ class Backbone(nn.Module):
             part: part.momentum for part in self.model.modules() if isinstance(part, _BatchNorm)
         }
         self.train()
+
+    @staticmethod
+    def pixel_statistics(config: BackboneConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation, of 0 to 1, that a model's images are normalised with."""
+        cfg = timm.get_pretrained_cfg(config.name)
+        return (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
     def train(self, mode: bool = True) -> Self:
         """Activations are computed anew while training only.

@@ -101,7 +101,9 @@ class ManoHead(nn.Module):
         rotations = matrix_from_6d(rotations_6d)
         if self.config.pose == "axis_angle":
             mean = axis_angle_from_matrix(matrix_from_6d(self.mean_rotations[1:]))
-            fingers = matrix_from_axis_angle(axis_angle_from_matrix(rotations[..., 1:, :, :]) + mean)
+            fingers = matrix_from_axis_angle(
+                axis_angle_from_matrix(rotations[..., 1:, :, :]) + mean
+            )
             rotations = torch.cat((rotations[..., :1, :, :], fingers), -3)
             rotations_6d = sixd_from_matrix(rotations)
         return HandParameters(

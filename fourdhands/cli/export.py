@@ -1,0 +1,87 @@
+"""`fourdhands export` and `fourdhands import-weights`: checkpoints for others, and from others."""
+
+from pathlib import Path
+
+from fourdhands import config
+from fourdhands.export.hub import find_source, push_bundle
+from fourdhands.export.importers import Source, import_weights
+from fourdhands.export.publish import Weights, export_bundle
+from fourdhands.models.network import NetworkConfig
+
+
+def export(
+    checkpoint: str,
+    *,
+    out: Path,
+    weights: Weights = "saved",
+    open_hand: bool = False,
+    metrics: Path | None = None,
+    name: str | None = None,
+    mano: Path | None = None,
+    push: str | None = None,
+    public: bool = False,
+) -> None:
+    """Write a checkpoint as a bundle: weights, configuration, model card, manifest.
+
+    Args:
+        checkpoint: Of training, or a bundle (a folder, or owner/name on the hub).
+        out: Folder of the bundle.
+        weights: average is the moving average (EMA), trained the weights that training goes on
+            with, saved what the checkpoint gives: the average, if the run had one.
+        open_hand: Put the open hand into the bundle.
+        metrics: File metrics.json of eval.py for the card; that of the run's folder eval if not
+            given.
+        name: Of the model, for the card.
+        mano: Folder that `fourdhands hands import` wrote, if the run's is not where it was.
+        push: Name on the Hugging Face hub, owner/name, to put the bundle at.
+        public: Let everybody see what is pushed.
+
+    Raises:
+        ValueError: The checkpoint or the folder cannot be used.
+        OSError: A file cannot be read or written, or the hub refuses.
+    """
+    path = find_source(checkpoint)
+    export_bundle(
+        path,
+        out,
+        weights=weights,
+        open_hand=open_hand,
+        metrics=metrics,
+        name=name,
+        mano=mano,
+    )
+    files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    print(f"written to {out}: {', '.join(files)}")
+    if push is not None:
+        print(push_bundle(out, push, private=not public))
+
+
+def import_foreign(
+    file: Path,
+    *,
+    from_: Source,
+    out: Path,
+    network: Path | None = None,
+    mano: Path | None = None,
+    partial: bool = False,
+) -> None:
+    """Convert the weights of HaMeR, OmniHands, ViTPose, MAE or timm; nothing of them is executed.
+
+    Args:
+        file: Checkpoint, state dict or safetensors.
+        from_: Whose weights they are.
+        out: Folder of the bundle.
+        network: Yaml file of the network that they are for, as in configs/model; the released one
+            if not given.
+        mano: Folder that `fourdhands hands import` wrote; the open hand if not given.
+        partial: Take what fits, tell the rest.
+
+    Raises:
+        ValueError: The file is refused, or its tensors are not those of the network.
+        OSError: A file is missing or cannot be read.
+    """
+    wanted = None if network is None else config.load(NetworkConfig, network)
+    report = import_weights(from_, file, out, network=wanted, mano=mano, partial=partial)
+    for fault in report.faults():
+        print(f"left out or kept as initialized: {fault}")
+    print(f"{len(report.used)} tensors written to {out}")
