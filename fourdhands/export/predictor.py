@@ -17,8 +17,9 @@ from fourdhands.export.hub import find_source
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.confidence import hand_confidence, hold_confident
+from fourdhands.models.heads import HeadConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
-from fourdhands.models.two_hands import between_wrists, reconciled_roots
+from fourdhands.models.two_hands import PosesHands, between_wrists, reconciled_roots
 from fourdhands.skeleton import Side
 from fourdhands.structures import ClipBatch, HandGeometry, Predictions
 
@@ -58,15 +59,7 @@ class Predictor:
         """
         batch = batch.to(self.device)
         network_says: Predictions = self.network(batch)
-        predictions = network_says.map(Tensor.float)
-        hands, head = predictions.hands, self.network.config.head
-        upsilon = between_wrists(predictions.upsilon, head, hands, self.hand_model)
-        roots = self.hand_model.roots(hands)
-        moved = reconciled_roots(roots, upsilon) - roots
-        in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
-        both = in_scene.all(-1)[..., None, None]
-        transl = hands.transl + torch.where(both, moved, 0.0)
-        return replace(predictions, hands=replace(hands, transl=transl), upsilon=upsilon)
+        return in_one_scene(network_says, batch, self.network.config.head, self.hand_model)
 
     @torch.inference_mode()
     def confidence(
@@ -85,6 +78,21 @@ class Predictor:
         return hand_confidence(
             predictions.joint_logits, geometry.joints, batch.visible_bbox, batch.camera
         )
+
+
+def in_one_scene(
+    network_says: Predictions, batch: ClipBatch, head: HeadConfig, hand_model: PosesHands
+) -> Predictions:
+    """What a network says of a batch, its hands in one camera frame (see `Predictor`)."""
+    predictions = network_says.map(Tensor.float)
+    hands = predictions.hands
+    upsilon = between_wrists(predictions.upsilon, head, hands, hand_model)
+    roots = hand_model.roots(hands)
+    moved = reconciled_roots(roots, upsilon) - roots
+    in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
+    both = in_scene.all(-1)[..., None, None]
+    transl = hands.transl + torch.where(both, moved, 0.0)
+    return replace(predictions, hands=replace(hands, transl=transl), upsilon=upsilon)
 
 
 @dataclass(frozen=True)

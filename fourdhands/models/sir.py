@@ -98,7 +98,7 @@ class SpatialFusion(nn.Module):
         for block in self.encoder:
             mixed = block(mixed, attn_mask=mask)
         context = rearrange(mixed, "f (s n) c -> (f s) n c", n=count)
-        feature = self.decoder(self.query.expand(len(context), 1, -1), context)
+        feature = self.decoder(self.query.expand(context.shape[0], 1, -1), context)
         feature = rearrange(feature, "(b t s) 1 d -> b t s d", b=clips, t=frames)
         return torch.where(hand_visible[..., None], feature, 0.0)
 
@@ -189,7 +189,7 @@ class WindowFusion(nn.Module):
         visible = hand_visible[:, index] | (index == own)[..., None]
         context = rearrange(context, "b t w s d -> (b t s) w d")
         mask = rearrange(visible, "b t w s -> (b t s) 1 w")
-        query = self.query.expand(len(context), 1, -1)
+        query = self.query.expand(context.shape[0], 1, -1)
         fused = self.decoder(query, context, context_mask=mask)
         return rearrange(fused, "(b t s) 1 d -> b t s d", b=clips, t=frames, s=sides)
 

@@ -6,15 +6,14 @@ of both hands together. A hand's projection is what the image shows, so each roo
 sight; along it, both roots move to where their difference agrees with `upsilon` best.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
-from fourdhands.hands.mano import HandModel
 from fourdhands.models.heads import HeadConfig
 from fourdhands.skeleton import JOINT_NAMES, WRIST, Side
-from fourdhands.structures import HandState, left_from_right_root
+from fourdhands.structures import HandGeometry, HandState, left_from_right_root
 
 KNUCKLE: Final = JOINT_NAMES.index("middle1")
 CAMERA_WEIGHT = 0.5
@@ -51,8 +50,18 @@ def reconciled_roots(roots: Tensor, upsilon: Tensor) -> Tensor:
     return roots * factors[..., None]
 
 
+class PosesHands(Protocol):
+    """What is needed of a hand model (`hands.mano.HandModel`)."""
+
+    def __call__(self, state: HandState, /) -> HandGeometry:
+        """Joints and vertices."""
+
+    def roots(self, state: HandState, /) -> Tensor:
+        """The wrists alone."""
+
+
 def between_wrists(
-    upsilon: Tensor, head: HeadConfig, hands: HandState, hand_model: HandModel
+    upsilon: Tensor, head: HeadConfig, hands: HandState, hand_model: PosesHands
 ) -> Tensor:
     """What a network's head says of the hands together as the vector from wrist to wrist.
 
