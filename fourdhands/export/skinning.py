@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from fourdhands.hands.assets import ManoAssets
 from fourdhands.hands.mano import HandModel
-from fourdhands.skeleton import FINGERTIP_VERTICES, JOINTS_FROM_MANO, MANO_PARENTS
+from fourdhands.skeleton import (
+    FINGERTIP_VERTICES,
+    JOINTS_FROM_MANO,
+    MANO_PARENTS,
+    NUM_BETAS,
+    NUM_MANO_JOINTS,
+)
 from fourdhands.structures import HandGeometry, HandState
 
 _ARRAYS: Final = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
@@ -59,16 +65,22 @@ class _Side(nn.Module):
     def __init__(self, assets: ManoAssets) -> None:
         super().__init__()
         for name in _ARRAYS:
-            self.register_buffer(name, torch.from_numpy(getattr(assets, name)), persistent=False)
+            array = torch.from_numpy(getattr(assets, name))
+            # directions of all coordinates as one matrix, which a single product takes
+            array = array.flatten(0, 1).mT.contiguous() if name.endswith("dirs") else array
+            self.register_buffer(name, array, persistent=False)
         self.register_buffer("tips", torch.tensor(FINGERTIP_VERTICES), persistent=False)
         self.register_buffer("order", torch.tensor(JOINTS_FROM_MANO), persistent=False)
 
     def forward(self, rotations: Tensor, betas: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:
         """(..., 16, 3, 3), (..., 10) and (..., 3) to joints (..., 21, 3) and vertices."""
-        shaped = self.v_template + torch.einsum("vck,...k->...vc", self.shapedirs, betas)
+        lead = betas.shape[:-1]
+        rotations = rotations.reshape(-1, NUM_MANO_JOINTS, 3, 3)
+        betas, transl = betas.reshape(-1, NUM_BETAS), transl.reshape(-1, 1, 3)
+        shaped = self.v_template + (betas @ self.shapedirs).unflatten(-1, (-1, 3))
         rest = self.J_regressor @ shaped
-        bent = (rotations[..., 1:, :, :] - torch.eye(3)).flatten(-3)
-        posed = shaped + torch.einsum("vck,...k->...vc", self.posedirs, bent)
+        bent = (rotations[:, 1:] - torch.eye(3)).flatten(1)
+        posed = shaped + (bent @ self.posedirs).unflatten(-1, (-1, 3))
         turns, places = [rotations[..., 0, :, :]], [rest[..., 0, :]]
         for joint, parent in enumerate(MANO_PARENTS[1:], start=1):
             bone = (rest[..., joint, :] - rest[..., parent, :])[..., None]
@@ -76,7 +88,7 @@ class _Side(nn.Module):
             turns.append(turns[parent] @ rotations[..., joint, :, :])
         turn, place = torch.stack(turns, -3), torch.stack(places, -2)
         shift = place - (turn @ rest[..., None])[..., 0]
-        turned = torch.einsum("vj,...jab,...vb->...va", self.weights, turn, posed)
-        vertices = turned + self.weights @ shift + transl[..., None, :]
-        joints = torch.cat((place + transl[..., None, :], vertices[..., self.tips, :]), -2)
-        return joints[..., self.order, :], vertices
+        blended = (self.weights @ turn.flatten(-2)).unflatten(-1, (3, 3))
+        vertices = (blended @ posed[..., None])[..., 0] + self.weights @ shift + transl
+        joints = torch.cat((place + transl, vertices[:, self.tips]), 1)[:, self.order]
+        return joints.reshape(*lead, -1, 3), vertices.reshape(*lead, -1, 3)
