@@ -271,10 +271,6 @@ def _is_geometry(buffer: str) -> bool:
     return buffer.endswith(("angular_frequency", "pixel_mean", "pixel_std"))
 
 
-def save_program(graph: Graph, path: Path) -> None:
-    """Write a graph as .pt2."""
-    torch.export.save(graph.program(), path)
-
 
 Runner = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 

@@ -141,6 +141,7 @@ class Backbone(nn.Module):
     def tokens(self, crops: Tensor) -> Tensor:
         """uint8 (M, 3, h, w), every one of them looked at, to (M, N, C)."""
         images = (crops - self.pixel_mean) / self.pixel_std
+        images = images.to(next(self.model.parameters()).dtype)  # halved weights are for graphs
         images = images.contiguous(memory_format=torch.channels_last)  # convolutions' fast layout
         found: Tensor = self.neck(self.model(images))
         return found
