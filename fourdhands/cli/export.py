@@ -2,11 +2,20 @@
 
 from pathlib import Path
 
+from torch import Tensor
+
 from fourdhands import config
+from fourdhands.export.bundle import write_manifest
+from fourdhands.export.graph_files import Format, write_graphs
+from fourdhands.export.graphs import Precision, frame_inputs
 from fourdhands.export.hub import find_source, push_bundle
 from fourdhands.export.importers import Source, import_weights
+from fourdhands.export.predictor import Predictor
 from fourdhands.export.publish import Weights, export_bundle
 from fourdhands.models.network import NetworkConfig
+from fourdhands.video.mediapipe_hands import MediaPipeDetector
+from fourdhands.video.pairing import pair_hands
+from fourdhands.video.predict import make_batch, read_photo
 
 
 def export(
@@ -18,6 +27,10 @@ def export(
     metrics: Path | None = None,
     name: str | None = None,
     mano: Path | None = None,
+    graphs: tuple[Format, ...] = (),
+    precision: tuple[Precision, ...] = (),
+    mesh: bool = False,
+    photos: tuple[Path, ...] = (),
     push: str | None = None,
     public: bool = False,
 ) -> None:
@@ -33,6 +46,11 @@ def export(
             given.
         name: Of the model, for the card.
         mano: Folder that `fourdhands hands import` wrote, if the run's is not where it was.
+        graphs: Write the network's graphs, too, as onnx or pt2; once for each.
+        precision: Of the graphs, fp32 (the default), fp16, bf16 (pt2) or int8 (onnx); once for
+            each.
+        mesh: Let the graphs give joints and vertices of the open hand.
+        photos: Photographs of hands to measure the graphs' errors with; noise if not given.
         push: Name on the Hugging Face hub, owner/name, to put the bundle at.
         public: Let everybody see what is pushed.
 
@@ -41,7 +59,7 @@ def export(
         OSError: A file cannot be read or written, or the hub refuses.
     """
     path = find_source(checkpoint)
-    export_bundle(
+    predictor = export_bundle(
         path,
         out,
         weights=weights,
@@ -50,10 +68,40 @@ def export(
         name=name,
         mano=mano,
     )
+    if graphs:
+        frames = _frames(predictor, photos) if photos else None
+        summary = write_graphs(
+            predictor,
+            out,
+            formats=graphs,
+            precisions=precision or ("fp32",),
+            mesh=mesh,
+            frames=frames,
+        )
+        write_manifest(out)
+        for file, facts in summary["files"].items():
+            apart = facts["joints_mm"]
+            print(
+                f"{file}: joints {apart['mean']:.4f} mm from the network's own on average, "
+                f"{apart['largest']:.4f} mm at most"
+            )
     files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
     print(f"written to {out}: {', '.join(files)}")
     if push is not None:
         print(push_bundle(out, push, private=not public))
+
+
+def _frames(predictor: Predictor, photos: tuple[Path, ...]) -> dict[str, Tensor]:
+    """The hands in photographs as inputs of the frame graph."""
+    detector = MediaPipeDetector()
+    found = []
+    for path in photos:
+        image = read_photo(path)
+        if pairs := pair_hands(detector(image)):
+            found.append(make_batch(image, pairs, predictor.crop))
+    if not found:
+        raise ValueError(f"photos: no hand found in {', '.join(map(str, photos))}")
+    return frame_inputs(found)
 
 
 def import_foreign(

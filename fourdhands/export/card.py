@@ -1,4 +1,4 @@
-"""The model card of a bundle, made from the run: its data, its figures, whose licences it carries."""
+"""The model card of a bundle, made from the run: its data, its figures, its licences."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

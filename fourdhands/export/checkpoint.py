@@ -1,7 +1,8 @@
 """The checkpoint file: a Lightning checkpoint of plain data that says what it holds.
 
-Training writes it, everybody reads it here; a bundle (`export.bundle`) reads like one. Under the key `fourdhands` it carries the run's whole
-configuration as plain data, so that the network can be built again without any other file.
+Training writes it, everybody reads it here; a bundle (`export.bundle`) reads like one. Under the
+key `fourdhands` it carries the run's whole configuration as plain data, so that the network can be
+built again without any other file.
 """
 
 import pickle

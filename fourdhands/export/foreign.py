@@ -1,9 +1,9 @@
 """Read the tensors of a foreign weights file without running anything that it asks for.
 
-Importing weights starts here; `export.mappings` then says which tensor goes where. torch's files are
-zips of raw numbers and one pickle. The pickle is read with inert stand-ins, as in `inert_pickle`:
-tensors and the containers of well-known configuration libraries are noted down, every other name is
-refused. Numbers are read only for the tensors that are wanted.
+Importing weights starts here; `export.mappings` then says which tensor goes where. torch's files
+are zips of raw numbers and one pickle. The pickle is read with inert stand-ins, as in
+`inert_pickle`: tensors and the containers of well-known configuration libraries are noted down,
+every other name is refused. Numbers are read only for the tensors that are wanted.
 """
 
 import io

@@ -30,6 +30,7 @@ from fourdhands.export.graphs import (
     build_graphs,
     eager,
     example_frame,
+    is_free,
 )
 from fourdhands.export.predictor import Predictor
 from fourdhands.export.publish import preprocessing
@@ -83,6 +84,7 @@ def write_graphs(
         "inputs": {name: _described(graph.inputs) for name, graph in reference.items()},
         "outputs": {name: list(graph.outputs) for name, graph in reference.items()},
         "preprocessing": preprocessing(predictor),
+        "hands_in_one_scene": is_free(predictor),
         "files": {},
     }
     for kind, precision in jobs:
@@ -90,7 +92,9 @@ def write_graphs(
         files = {name: out / _file_name(name, precision, kind) for name in graphs}
         for name, graph in graphs.items():
             _WRITERS[kind](graph, files[name], precision)
-        found = _stream({name: open_graph(file, reference[name]) for name, file in files.items()}, frames)
+        found = _stream(
+            {name: open_graph(file, reference[name]) for name, file in files.items()}, frames
+        )
         error = _errors(predictor, true, found)
         for name, file in files.items():
             summary["files"][file.name] = {"graph": name, "precision": precision} | error
@@ -111,9 +115,13 @@ def open_graph(path: Path, graph: Graph) -> Runner:
     """
     if path.suffix == ".pt2":
         program = read_program(path).module()
-        return lambda inputs: dict(
-            zip(graph.outputs, program(*(inputs[name] for name in graph.inputs)), strict=True)
-        )
+
+        def run_program(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            with torch.no_grad():
+                found = program(*(inputs[name] for name in graph.inputs))
+            return dict(zip(graph.outputs, found, strict=True))
+
+        return run_program
     import onnxruntime  # not at the top: an extra
 
     options = onnxruntime.SessionOptions()
@@ -163,7 +171,11 @@ def _quantized(made: Any, path: Path) -> None:
         made.save(whole)
         products = ["MatMul", "Gemm"]
         quantize_dynamic(
-            whole, path, op_types_to_quantize=products, weight_type=QuantType.QInt8, per_channel=True
+            whole,
+            path,
+            op_types_to_quantize=products,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
         )
 
 
@@ -210,8 +222,8 @@ _EXPRESSION: Final = re.compile(
 def read_program(path: Path) -> ExportedProgram:
     """Read a .pt2 file that `write_graphs` wrote.
 
-    torch's reader unpickles what such a file has pickled and evaluates the expressions in it, so the
-    file is looked through first: it may have raw numbers, tensor operations and sizes alone.
+    torch's reader unpickles what such a file has pickled and evaluates the expressions in it, so
+    the file is looked through first: it may have raw numbers, tensor operations and sizes alone.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -225,7 +237,8 @@ def read_program(path: Path) -> ExportedProgram:
         return torch.export.load(path)
     except _RefusedError as refused:
         raise ValueError(
-            f"{path}: refused, {refused}, which graphs of fourdhands do not have; nothing was executed"
+            f"{path}: refused, {refused}, which graphs of fourdhands do not have; nothing was "
+            "executed"
         ) from None
     except (zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -283,7 +296,9 @@ def _check_leaf(key: str, value: Any) -> None:
 def _stream(run: Mapping[str, Runner], frames: Inputs) -> dict[str, Tensor]:
     """Both graphs as a stream uses them: frames one by one, then windows of half of them each."""
     count = len(frames["crops"])
-    alone = [run[FRAME]({name: frames[name][k : k + 1] for name in FRAME_INPUTS}) for k in range(count)]
+    alone = [
+        run[FRAME]({name: frames[name][k : k + 1] for name in FRAME_INPUTS}) for k in range(count)
+    ]
     features = torch.cat([found["features"] for found in alone])
     length = (count + 1) // 2
     windows = [list(range(length)), list(range(count - length, count))]

@@ -1,14 +1,13 @@
 """The network as graphs for other runtimes: one for each frame, one for a window of frames.
 
-A stream computes the frame graph once for every frame, keeps its features, and gives windows of them
-to the window graph. Each is written by `torch.export` (.pt2) and as ONNX. `write_graphs` is the start;
-docs/export.md says what goes in and what comes out.
+A stream computes the frame graph once for every frame, keeps its features, and gives windows of
+them to the window graph. `export.graph_files` writes them; docs/export.md says what goes in and
+what comes out.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
@@ -26,9 +25,7 @@ from fourdhands.structures import Camera, ClipBatch, FrameFeatures
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 FRAME, WINDOW = "frame", "window"
 FRAME_INPUTS: Final = ("crops", "bbox", "hand_visible", "intrinsics", "image_size")
-WINDOW_INPUTS: Final = (
-    *("features", "times", "hand_visible", "bbox", "intrinsics", "image_size"),
-)
+WINDOW_INPUTS: Final = (*("features", "times", "hand_visible", "bbox", "intrinsics", "image_size"),)
 HANDS: Final = ("global_orient", "hand_pose", "betas", "transl", "upsilon")
 _DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _HALF_PARTS: Final = ("backbone", "direction", "relation", "spatial", "joints_2d", "temporal")
@@ -107,14 +104,14 @@ class WindowModule(nn.Module):
 
     Inputs: features (B, T, S, D), times (B, T) seconds, hand_visible bool (B, T, S), bbox
     (B, T, S, 4), intrinsics (B, T, 3, 3), image_size (B, T, 2). Outputs: global_orient
-    (B, T, S, 3, 3), hand_pose (B, T, S, 15, 3, 3), betas (B, T, S, 10), transl (B, T, S, 3), upsilon
-    (B, T, 3); with a mesh also joints (B, T, S, 21, 3) and vertices (B, T, S, 778, 3).
+    (B, T, S, 3, 3), hand_pose (B, T, S, 15, 3, 3), betas (B, T, S, 10), transl (B, T, S, 3),
+    upsilon (B, T, 3); with a mesh also joints (B, T, S, 21, 3) and vertices (B, T, S, 778, 3).
     """
 
     def __init__(self, predictor: Predictor, network: TwoHandNetwork, mesh: bool) -> None:
         super().__init__()
         self.network, self.mesh = network, mesh
-        self.hand_model = GraphHandModel(predictor.hand_model)
+        self.hand_model = GraphHandModel(predictor.hand_model) if is_free(predictor) else None
 
     def forward(
         self,
@@ -135,11 +132,13 @@ class WindowModule(nn.Module):
             batch.visible_bbox,
             batch.camera,
         )
-        said = in_one_scene(found, batch, self.network.config.head, self.hand_model)
-        hands = said.hands
-        out = (hands.global_orient, hands.hand_pose, hands.betas, hands.transl, said.upsilon)
+        if self.hand_model is not None:
+            found = in_one_scene(found, batch, self.network.config.head, self.hand_model)
+        hands = found.map(Tensor.float).hands
+        out = (hands.global_orient, hands.hand_pose, hands.betas, hands.transl, found.upsilon)
         if not self.mesh:
             return out
+        assert self.hand_model is not None
         geometry = self.hand_model(hands)
         return *out, geometry.joints, geometry.vertices
 
@@ -168,14 +167,17 @@ def build_graphs(
         mesh: whether the window graph has the hand model and gives joints and vertices.
 
     Raises:
-        ValueError: the hand model is MANO, whose arrays may not be passed on.
+        ValueError: the hand model is MANO, and the graph would need its arrays.
     """
-    if any(side.source != "open" for side in predictor.hand_model.assets):
-        raise ValueError(
-            "graphs carry the hand model's constants, and those of MANO may not be passed on: load "
-            "the checkpoint with the open hand, or export the bundle alone"
-        )
-    network = _for_graphs(predictor.network, _DTYPES.get(precision, torch.float32))
+    network = predictor.network
+    if not is_free(predictor):
+        if mesh or network.config.head.pose == "axis_angle":
+            raise ValueError(
+                "the graph would carry arrays of MANO, which may not be passed on: leave the mesh "
+                "out, or use the open hand"
+            )
+        network = _with_mean_in_bias(network)
+    network = _for_graphs(network, _DTYPES.get(precision, torch.float32))
     frame = example_frame(predictor, frames=5)
     frames: Graph = Graph(
         FrameModule(network).eval(),
@@ -188,17 +190,32 @@ def build_graphs(
         WindowModule(predictor, network, mesh).eval(),
         example_window(predictor, clips=2, frames=3),
         (*HANDS, *(("joints", "vertices") if mesh else ())),
-        {name: dims for name in WINDOW_INPUTS},
+        dict.fromkeys(WINDOW_INPUTS, dims),
     )
     return {FRAME: frames, WINDOW: window}
 
 
 def example_frame(predictor: Predictor, frames: int) -> Inputs:
-    """Inputs of the frame graph that mean something: noise in the crops, hands beside each other."""
+    """Inputs of the frame graph: noise in the crops, hands beside each other."""
     generator = torch.Generator().manual_seed(0)
     shape = (frames, NUM_SIDES, 3, *predictor.crop.size)
     crops = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     return {"crops": crops} | _places(predictor, (frames,))
+
+
+def frame_inputs(batches: Sequence[ClipBatch]) -> Inputs:
+    """Every frame of batches, one after the other, as inputs of the frame graph."""
+
+    def all_of(values: Sequence[Tensor]) -> Tensor:
+        return torch.cat([value.flatten(0, 1) for value in values])
+
+    return {
+        "crops": all_of([batch.crops for batch in batches]),
+        "bbox": all_of([batch.bbox for batch in batches]),
+        "hand_visible": all_of([batch.hand_visible for batch in batches]),
+        "intrinsics": all_of([batch.camera.intrinsics for batch in batches]),
+        "image_size": all_of([batch.camera.image_size for batch in batches]),
+    }
 
 
 def example_window(predictor: Predictor, clips: int, frames: int) -> Inputs:
@@ -236,7 +253,7 @@ def _batch(
     image_size: Tensor,
     times: Tensor,
 ) -> ClipBatch:
-    """The inputs as what the network's parts take; `crops` may be features, nobody looks at them."""
+    """The inputs as the network's parts take them; `crops` may be features nobody looks at."""
     eye = torch.eye(4, dtype=intrinsics.dtype).expand(*intrinsics.shape[:2], 4, 4)
     return ClipBatch(
         crops=crops,
@@ -266,10 +283,29 @@ def _for_graphs(network: TwoHandNetwork, dtype: torch.dtype) -> TwoHandNetwork:
     return made.eval()
 
 
+def is_free(predictor: Predictor) -> bool:
+    """Whether graphs may carry the hand model.
+
+    If it is MANO, they do without: hands stand where each crop's own camera puts them, and upsilon
+    is what the head says.
+    """
+    return all(side.source == "open" for side in predictor.hand_model.assets)
+
+
+def _with_mean_in_bias(network: TwoHandNetwork) -> TwoHandNetwork:
+    """The same network without MANO's mean pose as an array; a copy."""
+    network = copy.deepcopy(network)
+    head = network.mano_head
+    if head.config.pose == "offset":
+        with torch.no_grad():
+            head.pose.bias += head.mean_rotations.flatten()
+            head.mean_rotations.zero_()
+    return network
+
+
 def _is_geometry(buffer: str) -> bool:
     """Angles and pixels' statistics keep their precision."""
     return buffer.endswith(("angular_frequency", "pixel_mean", "pixel_std"))
-
 
 
 Runner = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]

@@ -43,7 +43,7 @@ UNUSED: Final = {
     ),
     "vitpose": r"(?!backbone\.)(keypoint_head|associate_.*)\..*",
     "mae": r"cls_token|mask_token|decoder_.*|head\..*|fc_norm\..*",
-    "timm": r"cls_token|reg_token|head\..*|head_drop.*|fc_norm\..*|attn_pool\..*|classifier\..*|fc\..*",
+    "timm": r"cls_token|reg_token|(head|head_drop|fc_norm|attn_pool|classifier|fc)\..*",
 }
 """Tensors that may be there and have no place in ours: MANO's own arrays, which stay with their
 licence, discriminators, classifiers, class tokens, and weights that a zero is multiplied by."""

@@ -1,7 +1,7 @@
 """The hand model in operations that every runtime has: what graphs carry in place of smplx.
 
-smplx indexes with tensors, which exporters cannot follow. Used by `export.graphs` alone; its twin is
-`hands.mano.HandModel`.
+smplx indexes with tensors, which exporters cannot follow. Used by `export.graphs` alone; its twin
+is `hands.mano.HandModel`.
 """
 
 from typing import Final
@@ -39,7 +39,9 @@ class GraphHandModel(nn.Module):
         """As `HandModel`."""
         posed = [
             side(
-                torch.cat((state.global_orient[..., s, None, :, :], state.hand_pose[..., s, :, :, :]), -3),
+                torch.cat(
+                    (state.global_orient[..., s, None, :, :], state.hand_pose[..., s, :, :, :]), -3
+                ),
                 state.betas[..., s, :],
                 state.transl[..., s, :],
             )

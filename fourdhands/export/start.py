@@ -1,7 +1,7 @@
 """Weights of a checkpoint or bundle as the start of another network's training.
 
-Whole networks have to fit. Parts are taken by name; a plain ViT's position embeddings and patches are
-resampled to the new crops, so that any ViT of the same width and depth is a start.
+Whole networks have to fit. Parts are taken by name; a plain ViT's position embeddings and patches
+are resampled to the new crops, so that any ViT of the same width and depth is a start.
 """
 
 from collections.abc import Mapping, Sequence

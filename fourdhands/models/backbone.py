@@ -216,8 +216,8 @@ def _build_vit(
     patch = model.patch_embed.patch_size[0]
     if not 0 <= 2 * config.patch_padding < patch:
         raise ValueError(
-            f"backbone.patch_padding is {config.patch_padding}: the patches of {patch} pixels would "
-            f"make another grid; it may be 0 to {(patch - 1) // 2}"
+            f"backbone.patch_padding is {config.patch_padding}: {patch}-pixel patches would make "
+            f"another grid; it may be 0 to {(patch - 1) // 2}"
         )
     model.patch_embed.proj.padding = (config.patch_padding, config.patch_padding)
     dim = config.dim or model.embed_dim

@@ -22,9 +22,9 @@ class HeadConfig:
 
     Attributes:
         trunk: whether an MLP comes before pose and camera (HaMeR has none).
-        pose: what the pose layer says: 'offset', 6D offsets from the mean hand's; 'absolute', the 6D
-            rotations themselves (HaMeR); 'axis_angle', 6D rotations whose fingers' rotation vectors
-            are added to those of MANO's mean pose (OmniHands).
+        pose: what the pose layer says: 'offset', 6D offsets from the mean hand's; 'absolute', the
+            6D rotations themselves (HaMeR); 'axis_angle', 6D rotations whose fingers' rotation
+            vectors are added to those of MANO's mean pose (OmniHands).
         upsilon: the vector between the hands: 'wrists', antisymmetric under mirroring; 'knuckles',
             linear, and between the middle fingers' knuckles (OmniHands); 'none', what the two
             crops' cameras say (HaMeR).

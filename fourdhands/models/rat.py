@@ -81,9 +81,9 @@ def released_map(
 
     With P_s the corners of the patches, c_s the box centres and w_s the sides of the square that
     the crop was cut from: sigmoids of tau (P_r - P_l) / w_r, tau (P_l - P_r) / w_l,
-    tau (P_r - c_l) / w_r and tau (P_l - c_r) / w_l, in this order for either hand (the left one's in
-    its mirrored frame); twice 0.01, where the overlap was meant; 0.01 on the right and -0.01 on the
-    left.
+    tau (P_r - c_l) / w_r and tau (P_l - c_r) / w_l, in this order for either hand (the left one's
+    in its mirrored frame); twice 0.01, where the overlap was meant; 0.01 on the right and -0.01 on
+    the left.
 
     Args:
         own: (..., 4) box of the hand whose tokens are described.

@@ -12,7 +12,6 @@ stores the peer's outputs in tests/parity/golden, which the test suite compares 
 
 import argparse
 import json
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -87,15 +86,12 @@ def _sides(found: dict[str, Tensor], name: str) -> Tensor:
 
 
 def write_golden(
-    peer: str, shapes: dict[str, tuple[int, ...]], theirs: Outputs, checkout: Path
+    peer: str, shapes: dict[str, tuple[int, ...]], theirs: Outputs, commit: str
 ) -> Path:
-    """A few hundred kB: the peer's outputs, the names and shapes of its weights, how it was made."""
-    commit = subprocess.run(
-        ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    """A few hundred kB: the peer's outputs, its weights' names and shapes, how it was made."""
     made = {
         "peer": peer,
-        "commit": commit or "not on record",
+        "commit": commit,
         "command": f"python -m tests.parity.compare {peer} CHECKOUT --write-golden",
         "torch": torch.__version__,
         "hand": "the open hand; weights, images and boxes of tests/parity/numbers.py",
@@ -117,6 +113,7 @@ def main() -> None:
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--write-golden", action="store_true")
+    parser.add_argument("--commit", default="not on record", help="of the checkout, for the file")
     arguments = parser.parse_args()
     if arguments.whole and arguments.write_golden:
         parser.error("golden files are of the slim network: leave --whole out")
@@ -139,7 +136,7 @@ def main() -> None:
         worst = max(worst, difference)
         print(f"{quantity:>12}: at most {difference:.1e} apart (values to {value.abs().max():.2f})")
     if arguments.write_golden:
-        path = write_golden(arguments.peer, shapes, theirs, arguments.checkout)
+        path = write_golden(arguments.peer, shapes, theirs, arguments.commit)
         print(f"{path}: {path.stat().st_size / 1024:.0f} kB")
     if not worst <= LIMIT:
         raise SystemExit(f"{worst:.1e} is more than {LIMIT:.0e}")

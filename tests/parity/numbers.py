@@ -1,4 +1,4 @@
-"""Weights, images and boxes that are the same everywhere: made of a name, not of a generator's seed."""
+"""Weights, images and boxes that are the same everywhere: made of names."""
 
 import zlib
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """The peers' own modules from a local checkout, with stand-ins for what they import in vain.
 
 Nothing of them is kept here: a checkout of https://github.com/geopavlakos/hamer or
-https://github.com/LinDixuan/OmniHands is named on the command line of `compare.py`. The hand model is
-the open hand, as MANO's files are not free.
+https://github.com/LinDixuan/OmniHands is named on the command line of `compare.py`. The hand model
+is the open hand, as MANO's files are not free.
 """
 
 import importlib
@@ -83,7 +83,13 @@ def build(peer: str, checkout: Path, folder: Path, *, slim: bool) -> nn.Module:
         _stand_in(f"{package}.{name}", path=checkout / package / name)
     utils = sys.modules[f"{package}.utils"]
     utils.SkeletonRenderer = utils.MeshRenderer = None
-    for name in ("renderer", "renderer_intag", "mesh_renderer", "skeleton_renderer", "render_openpose"):
+    for name in (
+        "renderer",
+        "renderer_intag",
+        "mesh_renderer",
+        "skeleton_renderer",
+        "render_openpose",
+    ):
         _stand_in(f"{package}.utils.{name}", Renderer=lambda *_, **__: None, cam_crop_to_full=None)
     if peer == "omnihands":
         _stand_in("hands_4d.datasets.relighted_dataset", batch_rodrigues=None)
@@ -94,7 +100,9 @@ def build(peer: str, checkout: Path, folder: Path, *, slim: bool) -> nn.Module:
     if slim:
         cfg.MODEL.MANO_HEAD.TRANSFORMER_DECODER["depth"] = 2
         backbones.create_backbone = lambda _: _vit(backbones.vit, depth=2)
-    module = importlib.import_module(f"{package}.models.{'hamer' if peer == 'hamer' else 'Hands4D'}")
+    module = importlib.import_module(
+        f"{package}.models.{'hamer' if peer == 'hamer' else 'Hands4D'}"
+    )
     if slim:
         module.create_backbone = backbones.create_backbone
     built = (module.HAMER if peer == "hamer" else module.Hands4D)(cfg, init_renderer=False)
@@ -114,7 +122,7 @@ def _vit(made_by: Any, depth: int) -> nn.Module:
 
 
 class _TwoLayers:
-    """What they take from their MANO wrapper; joints are vertices here, so every one is compared."""
+    """What they take from their MANO wrapper."""
 
     def __init__(self, cfg: Node) -> None:
         arguments = {"ext": "npz", "use_pca": False, "flat_hand_mean": False, "is_rhand": True}
