@@ -84,9 +84,6 @@ def _checked(own: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path}: checkpoint format {found!r}, this version reads {FORMAT_VERSION}; "
             "use the version of fourdhands that wrote it"
         )
-    for part in ("run", "network"):
-        if not isinstance(own.get(part), dict):
-            raise ValueError(f"{path}: not a checkpoint of fourdhands, it has no '{part}'")
     return own
 
 

@@ -18,6 +18,7 @@ from fourdhands.export import mappings
 from fourdhands.export.bundle import Bundle, write_bundle
 from fourdhands.export.checkpoint import FORMAT_VERSION, MEAN_ROTATIONS
 from fourdhands.export.foreign import read_tensors
+from fourdhands.export.predictor import KIND
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.backbone import BackboneConfig
@@ -261,7 +262,7 @@ def _bundle(
         "data": {"bbox_scale": 2.0, "box": "separate"},
         "mano": None if mano is None else str(mano),
     }
-    own = {"format_version": FORMAT_VERSION, "version": __version__, "run": run}
+    own = {"format_version": FORMAT_VERSION, "version": __version__, "kind": KIND, "run": run}
     own |= {"network": network, "parts": parts, "imported": imported}
     return Bundle(own, weights)
 

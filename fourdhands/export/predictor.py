@@ -23,6 +23,8 @@ from fourdhands.models.two_hands import PosesHands, between_wrists, reconciled_r
 from fourdhands.skeleton import Side
 from fourdhands.structures import ClipBatch, HandGeometry, Predictions
 
+KIND: Final = "reconstruction"
+"""What a bundle of a two-hand network says it is; those of other networks say otherwise."""
 _CROP_KEYS: Final = ("bbox_scale", "box")
 
 
@@ -169,6 +171,8 @@ def predictor_of(
 ) -> Predictor:
     """The predictor of a checkpoint that has been read; see `load_predictor`."""
     own: Mapping[str, Any] = checkpoint[KEY]
+    if own.get("kind", KIND) != KIND or not {"run", "network"} <= own.keys():
+        raise ValueError(f"{path}: not a checkpoint of a network that reconstructs hands")
     run: Mapping[str, Any] = own["run"]
     network_config = config.from_dict(NetworkConfig, own["network"], source=f"{path}: network")
     # its weights come from the checkpoint, not from the internet

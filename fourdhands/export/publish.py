@@ -17,7 +17,7 @@ from fourdhands.export.checkpoint import (
     read_checkpoint,
     weights_file,
 )
-from fourdhands.export.predictor import Predictor, predictor_of
+from fourdhands.export.predictor import KIND, Predictor, predictor_of
 from fourdhands.hands.assets import load_assets, save_assets
 from fourdhands.skeleton import JOINT_NAMES
 
@@ -75,6 +75,7 @@ def export_bundle(
         sha256=hash_of(weights_file(checkpoint)),
     )
     own |= {
+        "kind": KIND,
         "network": config.to_dict(predictor.network.config),
         "run": {key: value for key, value in run.items() if key not in _LOCAL},
         "step": step,

@@ -86,9 +86,10 @@ def outputs(peer: str, predictor: Predictor) -> Outputs:
     network = predictor.network
     found = network(batch)
     middle = (slice(None), FRAMES[peer] // 2)
-    geometry = predictor.hand_model(found.hands)[middle]
-    transl = found.hands.transl[middle][..., None, :]
-    vertices, joints = geometry.vertices - transl, geometry.joints - transl
+    # where it stands would cost digits: at random weights hands may be kilometres away
+    hands = replace(found.hands, transl=torch.zeros_like(found.hands.transl))
+    geometry = predictor.hand_model(hands)[middle]
+    vertices, joints = geometry.vertices, geometry.joints
     mine = {
         "tokens": network.backbone.tokens(batch.crops.flatten(0, 2)[:2]),
         "vertices": torch.stack((vertices[:, 0], mirror_points(vertices[:, 1])), 1),
