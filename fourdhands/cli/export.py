@@ -1,6 +1,7 @@
 """`fourdhands export` and `fourdhands import-weights`: checkpoints for others, and from others."""
 
 from pathlib import Path
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -27,10 +28,10 @@ def export(
     metrics: Path | None = None,
     name: str | None = None,
     mano: Path | None = None,
-    graphs: tuple[Format, ...] = (),
-    precision: tuple[Precision, ...] = (),
+    graphs: tuple[str, ...] = (),
+    precision: tuple[str, ...] = (),
     mesh: bool = False,
-    photos: tuple[Path, ...] = (),
+    photos: tuple[str, ...] = (),
     push: str | None = None,
     public: bool = False,
 ) -> None:
@@ -58,6 +59,8 @@ def export(
         ValueError: The checkpoint or the folder cannot be used.
         OSError: A file cannot be read or written, or the hub refuses.
     """
+    formats: tuple[Format, ...] = _among(graphs, get_args(Format), "graphs")
+    precisions: tuple[Precision, ...] = _among(precision, get_args(Precision), "precision")
     path = find_source(checkpoint)
     predictor = export_bundle(
         path,
@@ -69,12 +72,12 @@ def export(
         mano=mano,
     )
     if graphs:
-        frames = _frames(predictor, photos) if photos else None
+        frames = _frames(predictor, tuple(map(Path, photos))) if photos else None
         summary = write_graphs(
             predictor,
             out,
-            formats=graphs,
-            precisions=precision or ("fp32",),
+            formats=formats,
+            precisions=precisions or ("fp32",),
             mesh=mesh,
             frames=frames,
         )
@@ -89,6 +92,12 @@ def export(
     print(f"written to {out}: {', '.join(files)}")
     if push is not None:
         print(push_bundle(out, push, private=not public))
+
+
+def _among(words: tuple[str, ...], known: tuple[str, ...], flag: str) -> tuple[Any, ...]:
+    if wrong := [word for word in words if word not in known]:
+        raise ValueError(f"--{flag}: expected one of {', '.join(known)}, got {wrong[0]!r}")
+    return words
 
 
 def _frames(predictor: Predictor, photos: tuple[Path, ...]) -> dict[str, Tensor]:

@@ -298,7 +298,7 @@ def _with_mean_in_bias(network: TwoHandNetwork) -> TwoHandNetwork:
     head = network.mano_head
     if head.config.pose == "offset":
         with torch.no_grad():
-            head.pose.bias += head.mean_rotations.flatten()
+            head.pose.bias.add_(head.mean_rotations.flatten())
             head.mean_rotations.zero_()
     return network
 

@@ -30,7 +30,7 @@ def find_source(source: Path | str, revision: str | None = None) -> Path:
     local = path.exists() or path.suffix in _FILES or path.parent.name in ("", "..")
     if local or not HUB_ID.fullmatch(str(source)) or path.parent.exists():
         return path
-    return fetch_bundle(source, revision)
+    return fetch_bundle(str(source), revision)
 
 
 def fetch_bundle(name: str, revision: str | None = None) -> Path:

@@ -36,7 +36,12 @@ _MOST_NAMED: Final = 4
 _VIT_H: Final = BackboneConfig(
     name="vit_huge_patch14_224.mae", options={"patch_size": 16}, patch_padding=2
 )
-_DECODER: Final = {"decoder_depth": 6, "decoder_heads": 8, "head_dim": 64, "mlp_dim": 1024}
+_DECODER: Final[dict[str, Any]] = {
+    "decoder_depth": 6,
+    "decoder_heads": 8,
+    "head_dim": 64,
+    "mlp_dim": 1024,
+}
 HAMER: Final = NetworkConfig(
     crop_size=(256, 192),
     backbone=_VIT_H,

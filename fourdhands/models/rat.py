@@ -152,7 +152,7 @@ class RelationAwareTokens(nn.Module):
         Returns:
             (B, T, S, N, C).
         """
-        relation = self.mlp(self._map(bbox).to(self.mlp[0].weight.dtype))
+        relation = self.mlp(self._map(bbox).to(next(self.mlp.parameters()).dtype))
         both = hand_visible.all(-1)[..., None, None, None]
         fused: Tensor = self.fusion(tokens, torch.where(both, relation, 0.0).to(tokens))
         return fused
