@@ -7,6 +7,7 @@ built again without any other file.
 
 import pickle
 import struct
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from fourdhands import __version__
 from fourdhands.export.bundle import WEIGHTS, read_bundle
+from fourdhands.export.foreign import check_zip
 
 FORMAT_VERSION: Final = 1
 KEY: Final = "fourdhands"
@@ -26,7 +28,7 @@ MEAN_ROTATIONS: Final = "mano_head.mean_rotations"
 """The one weight that comes from the hand model's files: bundles may leave it out."""
 
 _BROKEN = (
-    *(RuntimeError, EOFError, struct.error),
+    *(RuntimeError, EOFError, struct.error, zipfile.BadZipFile, MemoryError, OverflowError),
     *(ValueError, LookupError, TypeError, AttributeError),
 )
 """What torch raises for files that are not checkpoints; garbage may fail anywhere in the reader."""
@@ -64,6 +66,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
+        check_zip(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:  # torch's own words would advise to execute the file
         raise ValueError(f"{path}: not a readable checkpoint (not plain data)") from error

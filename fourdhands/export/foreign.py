@@ -199,6 +199,18 @@ class _TorchZip:
         return self.storages[key].as_strided(note.size, note.stride, note.offset)
 
 
+def check_zip(path: Path) -> None:
+    """Refuse a zip that torch never writes, before torch reads it; other files pass.
+
+    Raises:
+        ValueError: it has compressed parts, or parts that claim more than it holds.
+        zipfile.BadZipFile: it is broken.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            _check_entries(file.infolist(), path.stat().st_size)
+
+
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
     """Refuse archives that would unpack to more than they are, which torch never writes."""
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):

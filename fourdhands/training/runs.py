@@ -292,7 +292,8 @@ def _strategy(trainer: TrainerConfig) -> str | Strategy:
 
 def _network_to_build(run: ReconstructionRun) -> NetworkConfig:
     """Pretrained weights are not fetched where a checkpoint's will replace them."""
-    if run.resume is None and run.initial_weights is None:
+    parts = run.initial_parts or ("backbone",)
+    if run.resume is None and (run.initial_weights is None or "backbone" not in parts):
         return run.network
     return replace(run.network, backbone=replace(run.network.backbone, pretrained=False))
 
