@@ -164,19 +164,26 @@ def _write_onnx(graph: Graph, path: Path, precision: Precision) -> None:
 
 
 def _quantized(made: Any, path: Path) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "fp32.onnx"
         made.save(whole)
-        products = ["MatMul", "Gemm"]
+        graph = onnx.load(whole).graph
+        vectors = {one.name for one in graph.initializer if len(one.dims) < 2}  # have no channels
+        nodes = [node for node in graph.node if node.op_type in _PRODUCTS]
         quantize_dynamic(
             whole,
             path,
-            op_types_to_quantize=products,
+            op_types_to_quantize=list(_PRODUCTS),
+            nodes_to_exclude=[node.name for node in nodes if vectors & set(node.input)],
             weight_type=QuantType.QInt8,
             per_channel=True,
         )
+
+
+_PRODUCTS: Final = ("MatMul", "Gemm")
 
 
 def _write_program(graph: Graph, path: Path, precision: Precision) -> None:
