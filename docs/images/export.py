@@ -31,7 +31,7 @@ INK = "#282c34"
 def hands() -> HandState:
     """Both hands upright, palms to the camera, the left one nearer."""
     turn = matrix_from_axis_angle(torch.tensor([0.0, 0.0, 1.45]))
-    facing = matrix_from_axis_angle(torch.tensor([0.0, -0.1, 0.0])) @ turn
+    facing = matrix_from_axis_angle(torch.tensor([0.0, 1.15, 0.0])) @ turn
     curl = matrix_from_axis_angle(torch.tensor([0.0, 0.0, 0.22])).expand(15, 3, 3)
     return HandState(
         global_orient=torch.stack((facing, mirror_rotation(facing))),
