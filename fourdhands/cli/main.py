@@ -96,6 +96,10 @@ COMMANDS = Command(
                 )
             },
         ),
+        "export": Command("Write a checkpoint for others to use.", "fourdhands.cli.export:export"),
+        "import-weights": Command(
+            "Convert the weights of others.", "fourdhands.cli.export:import_foreign"
+        ),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
         ),

@@ -33,6 +33,7 @@ from fourdhands.evaluation.submissions.door import (
     load_predictions,
     write_submission,
 )
+from fourdhands.export.checkpoint import weights_file
 from fourdhands.hands.assets import ManoAssets, load_assets
 from fourdhands.hands.mano import HandModel, joints_of_mesh
 
@@ -118,7 +119,7 @@ class AskedCheckpoint(Method):
     def hashes(self, out: Path) -> dict[str, dict[str, str]]:
         """Of the checkpoint, its configuration and the hands that were written."""
         return {
-            "checkpoint": {str(self.path): hash_of_file(self.path)},
+            "checkpoint": {str(self.path): hash_of_file(weights_file(self.path))},
             "config": {f"in {self.path}": hash_of_plain_data(self.trained.run)},
             "predictions": {str(out / HANDS): hash_of_file(out / HANDS)},
         }
@@ -203,7 +204,7 @@ def evaluate_benchmark(
     if checkpoint is not None:
         if files:
             raise ValueError(f"{files[0]}: a checkpoint needs images; name a converted set")
-        method = AskedCheckpoint(Trained.load(checkpoint, config, data))
+        method = AskedCheckpoint(Trained.load(checkpoint, config, data, mano))
     else:
         assert predictions is not None
         root = config.data_root or DataConfig().root

@@ -10,6 +10,7 @@ from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.data.manifest import ShardSet
 from fourdhands.export.checkpoint import KEY, read_checkpoint
+from fourdhands.export.hub import find_source
 from fourdhands.export.motion_prior import load_motion_prior
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
 from fourdhands.models.motion_prior.prior import MotionPrior
@@ -104,14 +105,17 @@ class Trained:
     refined: bool
 
     @classmethod
-    def load(cls, path: Path, wanted: EvaluationConfig, data: tuple[Path, ...]) -> "Trained":
-        """Read the checkpoint and look whether the data are there.
+    def load(
+        cls, path: Path, wanted: EvaluationConfig, data: tuple[Path, ...], mano: Path | None
+    ) -> "Trained":
+        """Read the checkpoint, a bundle or a name on the hub, and look whether the data are there.
 
         Raises:
             ValueError: The configuration, the checkpoint or the data cannot be used.
             FileNotFoundError: A file is missing.
         """
-        predictor = load_predictor(path, _device(wanted.device))
+        path = find_source(path)
+        predictor = load_predictor(path, _device(wanted.device), mano=mano)
         if wanted.hold:
             HoldingPredictor(predictor)  # says whether it can
         run = read_checkpoint(path, mmap=True)[KEY]["run"]

@@ -25,6 +25,11 @@ def matrix_from_axis_angle(vectors: Tensor) -> Tensor:
     return roma.rotvec_to_rotmat(vectors)
 
 
+def axis_angle_from_matrix(rotation: Tensor) -> Tensor:
+    """(..., 3, 3) to (..., 3) radians."""
+    return roma.rotmat_to_rotvec(rotation)
+
+
 def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
     """Angle in radians between (..., 3, 3) rotations."""
     return roma.rotmat_geodesic_distance(first, second)

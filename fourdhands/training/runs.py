@@ -19,17 +19,18 @@ from pytorch_lightning.utilities import rank_zero_only
 from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.export.checkpoint import (
+    CURRENT_KEY,
     KEY,
     describe,
     differences,
-    load_network_weights,
     read_checkpoint,
     require_same,
 )
+from fourdhands.export.start import start_from
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
-from fourdhands.training.averaging import CURRENT_KEY, CommonStatistics, WeightAverage
+from fourdhands.training.averaging import CommonStatistics, WeightAverage
 from fourdhands.training.callbacks import (
     LAST,
     Checkpoints,
@@ -130,7 +131,10 @@ class ReconstructionRun:
         mano: folder of converted MANO files; None for the open hand.
         out: the run's folder: config.yaml, log, last.ckpt, best.ckpt, pictures.
         resume: checkpoint to go on from, exactly.
-        initial_weights: checkpoint to take the network's weights from, for a new run.
+        initial_weights: checkpoint or bundle to take the network's weights from, for a new run;
+            `fourdhands import-weights` makes bundles of others' weights.
+        initial_parts: which parts of the network to take from it (backbone, spatial, ...), their
+            position embeddings resampled; all that it has if none is named.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -143,6 +147,7 @@ class ReconstructionRun:
     out: Path = Path("runs/reconstruction")
     resume: Path | None = None
     initial_weights: Path | None = None
+    initial_parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what concerns several parts."""
@@ -158,6 +163,8 @@ class ReconstructionRun:
             )
         if self.resume is not None and self.initial_weights is not None:
             raise ValueError("resume and initial_weights exclude each other: give one of them")
+        if self.initial_parts and self.initial_weights is None:
+            raise ValueError("initial_parts names parts of initial_weights: give that, too")
 
 
 class Run(Protocol):
@@ -199,7 +206,8 @@ def train_reconstruction(run: ReconstructionRun) -> None:
     network = TwoHandNetwork(_network_to_build(run), hand_model.mean_pose)
     if run.initial_weights is not None:
         weights = read_checkpoint(run.initial_weights)
-        load_network_weights(network, weights, run.initial_weights)
+        for phrase in start_from(network, weights, run.initial_weights, run.initial_parts):
+            _tell(f"not what {run.initial_weights} was trained with: {phrase}")
     module = Reconstruction(
         network,
         ReconstructionLoss(run.loss, hand_model),
@@ -321,7 +329,8 @@ def _strategy(trainer: TrainerConfig) -> str | Strategy:
 
 def _network_to_build(run: ReconstructionRun) -> NetworkConfig:
     """Pretrained weights are not fetched where a checkpoint's will replace them."""
-    if run.resume is None and run.initial_weights is None:
+    parts = run.initial_parts or ("backbone",)
+    if run.resume is None and (run.initial_weights is None or "backbone" not in parts):
         return run.network
     return replace(run.network, backbone=replace(run.network.backbone, pretrained=False))
 
