@@ -17,6 +17,7 @@ from fourdhands.hands.mano import HandModel
 from fourdhands.models.direction_map import DirectionConfig
 from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.structures import ClipBatch
 from fourdhands.training.losses import LossConfig, ReconstructionLoss
 from fourdhands.training.motion_prior import MotionPriorRun
@@ -34,6 +35,7 @@ TYPES: dict[str, type] = {
     "reconstruction": ReconstructionRun,
     "evaluation": EvaluationConfig,
     "motion_prior": MotionPriorRun,
+    "refinement": RefinementConfig,
     "synthetic": SynthesizeConfig,
 }
 
