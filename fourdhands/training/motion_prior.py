@@ -106,7 +106,10 @@ def train_motion_prior(run: MotionPriorRun) -> None:
     """
     start_step = check_start(run)
     hand_assets = load_assets(run.mano)
-    run = replace(run, trainer=replace(run.trainer, precision=usable_precision(run.trainer)))
+    description = describe(config.to_dict(run))
+    half = in_half(run.trainer)
+    # Lightning's own would round rotations and joints, too
+    run = replace(run, trainer=replace(run.trainer, precision="32-true"))
     quieten()
     network = run.network
     train, val = (
@@ -115,13 +118,14 @@ def train_motion_prior(run: MotionPriorRun) -> None:
     )
     torch.manual_seed(run.trainer.seed)
     prior = MotionPrior(run.network)
+    prior.vae.encoder.half = half
     if run.resume is None:
         generator = torch.Generator().manual_seed(run.trainer.seed)
         prior.vae.start_linear(train.draw(run.start_windows, generator).rotations[:, :, 0])
     skeleton = FingerChains(hand_assets[Side.RIGHT])
     stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
     pictures = MotionPictures(run.out, run.trainer.pictures, HandModel(hand_assets))
-    trainer = assemble_trainer(run, describe(config.to_dict(run)), pictures, stopper, start_step)
+    trainer = assemble_trainer(run, description, pictures, stopper, start_step)
     module = MotionPriorTraining(
         prior,
         MotionLoss(run.loss, skeleton, moments=run.moments, whole=run.whole),
@@ -135,15 +139,25 @@ def train_motion_prior(run: MotionPriorRun) -> None:
     run_training(trainer, module, data, run, stopper)
 
 
-def usable_precision(trainer: TrainerConfig) -> Any:
-    """32 bits on processors that would have to emulate bfloat16, which takes many times as long."""
+def in_half(trainer: TrainerConfig) -> bool:
+    """Whether the transformer is trained in bfloat16.
+
+    Not on processors that would have to emulate it, which takes many times as long.
+
+    Raises:
+        ValueError: the precision is another one.
+    """
+    if trainer.precision == "16-mixed":
+        raise ValueError(
+            "trainer.precision is 16-mixed: the motion prior takes bf16-mixed or 32-true"
+        )
     on_cpu = trainer.accelerator == "cpu" or (
         trainer.accelerator == "auto" and not torch.cuda.is_available()
     )
-    if trainer.precision != "bf16-mixed" or not on_cpu or has_bfloat16():
-        return trainer.precision
-    logging.getLogger("fourdhands").warning("this processor has no bfloat16: training in 32 bits")
-    return "32-true"
+    if trainer.precision == "bf16-mixed" and on_cpu and not has_bfloat16():
+        logging.getLogger("fourdhands").warning("no bfloat16 on this processor: 32 bits instead")
+        return False
+    return trainer.precision == "bf16-mixed"
 
 
 def has_bfloat16() -> bool:
@@ -289,10 +303,9 @@ class MotionPriorTraining(pl.LightningModule):
 
     def validation_step(self, batch: MotionBatch, batch_idx: int) -> Mapping[str, Any]:
         """Lightning's hook: errors of reconstruction and completion, spread of z."""
-        with torch.autocast(self.device.type, enabled=False):
-            rotations, valid = batch.windows.rotations[:, :, 0], batch.windows.valid[..., 0]
-            figures = completion_errors(self.network, self.loss.skeleton, rotations, valid)
-            figures |= latent_statistics(self.network, rotations, valid)
+        rotations, valid = batch.windows.rotations[:, :, 0], batch.windows.valid[..., 0]
+        figures = completion_errors(self.network, self.loss.skeleton, rotations, valid)
+        figures |= latent_statistics(self.network, rotations, valid)
         # what is kept as best: completion over a half and a whole second
         figures["mpjpe_mm"] = (figures["completion_16_mm"] + figures["completion_32_mm"]) / 2
         for name, value in figures.items():

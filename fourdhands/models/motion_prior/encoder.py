@@ -60,7 +60,12 @@ class MotionEncoder(nn.Module):
         frames: of the grid, T.
         size: of a frame's coordinates, C.
         latent: of z, Z.
+
+    Attributes:
+        half: whether the transformer computes in bfloat16, for training. Geometry never does.
     """
+
+    half: bool = False
 
     def __init__(self, config: EncoderConfig, frames: int, size: int, latent: int) -> None:
         super().__init__()
@@ -97,11 +102,10 @@ class MotionEncoder(nn.Module):
     def explain(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, with the completed motion (N, T, C) that the mean is computed from."""
         motion, tokens = self.complete(values, mask)
-        with torch.autocast(values.device.type, enabled=False):
-            mean = self.linear(motion.flatten(1))
+        mean = self.linear(motion.flatten(1))
         low, high = LOG_VARIANCE
         # how sure to be is learnt from what is known, but does not decide what that is
-        log_variance = self.log_variance(self.doubt(tokens.detach()).flatten(1)).float()
+        log_variance = self.log_variance(self.doubt(tokens.detach()).flatten(1))
         log_variance = low + (high - low) * (CAUTION * log_variance + self.start).sigmoid()
         seen = mask.any(1)[:, None]
         return motion, torch.where(seen, mean, 0.0), torch.where(seen, log_variance, 0.0)
@@ -109,10 +113,9 @@ class MotionEncoder(nn.Module):
     def complete(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The most likely motion (N, T, C), before it is put in terms of z, and what is known."""
         values = torch.where(mask[..., None], values, 0.0)
-        with torch.autocast(values.device.type, enabled=False):
-            filled = fill_gaps(values, mask)
-            repeated, difference = echo(values, mask)
-            smooth = smooth_guesses(values, mask)
+        filled = fill_gaps(values, mask)
+        repeated, difference = echo(values, mask)
+        smooth = smooth_guesses(values, mask)
         # of all guesses only how they leave the straight line between a gap's ends
         swing = repeated - fill_gaps(repeated, mask).values
         guesses = torch.cat([smooth - filled.values[..., None], swing[..., None]], dim=-1)
@@ -122,15 +125,17 @@ class MotionEncoder(nn.Module):
         guesses = torch.where(inside[..., None, None], guesses, 0.0)
         away = torch.cat([(filled.away / 8).tanh(), (filled.away / 32).tanh()], dim=-1)
         parts = (filled.values, guesses.flatten(2), away, difference[..., None])
-        tokens = self.embed(torch.cat(parts, dim=-1).unflatten(1, (-1, self.patch)).flatten(2))
-        for block in self.blocks:
-            tokens = block(tokens)
-        tokens = self.norm(tokens)
-        trust = self.trust(tokens).float().unflatten(-1, (self.patch, 3)).flatten(1, 2)
+        patches = torch.cat(parts, dim=-1).unflatten(1, (-1, self.patch)).flatten(2)
+        with torch.autocast(values.device.type, torch.bfloat16, enabled=self.half):
+            tokens = self.embed(patches)
+            for block in self.blocks:
+                tokens = block(tokens)
+        tokens = self.norm(tokens.float())
+        trust = self.trust(tokens).unflatten(-1, (self.patch, 3)).flatten(1, 2)
         trust = trust + first_trust(filled.away, difference)
         motion = filled.values + (guesses * trust[:, :, None]).sum(-1)
         freedom = torch.where(mask[..., None], SEEN_FREEDOM, 1.0)
-        motion = motion + freedom * self.correction(tokens).float().reshape_as(values)
+        motion = motion + freedom * self.correction(tokens).reshape_as(values)
         return motion, tokens
 
 
