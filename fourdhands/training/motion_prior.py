@@ -118,7 +118,7 @@ def train_motion_prior(run: MotionPriorRun) -> None:
     )
     torch.manual_seed(run.trainer.seed)
     prior = MotionPrior(run.network)
-    prior.vae.encoder.half = half
+    prior.vae.encoder.in_bfloat16 = half
     if run.resume is None:
         generator = torch.Generator().manual_seed(run.trainer.seed)
         prior.vae.start_linear(train.draw(run.start_windows, generator).rotations[:, :, 0])

@@ -62,10 +62,10 @@ class MotionEncoder(nn.Module):
         latent: of z, Z.
 
     Attributes:
-        half: whether the transformer computes in bfloat16, for training. Geometry never does.
+        in_bfloat16: whether the transformer computes so, for training. Geometry never does.
     """
 
-    half: bool = False
+    in_bfloat16: bool = False
 
     def __init__(self, config: EncoderConfig, frames: int, size: int, latent: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class MotionEncoder(nn.Module):
         away = torch.cat([(filled.away / 8).tanh(), (filled.away / 32).tanh()], dim=-1)
         parts = (filled.values, guesses.flatten(2), away, difference[..., None])
         patches = torch.cat(parts, dim=-1).unflatten(1, (-1, self.patch)).flatten(2)
-        with torch.autocast(values.device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(values.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             tokens = self.embed(patches)
             for block in self.blocks:
                 tokens = block(tokens)
