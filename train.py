@@ -10,6 +10,9 @@ TRAIN = Command(
         "reconstruction": Command(
             "The two-hand network (4DHands).", "fourdhands.training.runs:train_reconstruction"
         ),
+        "motion-prior": Command(
+            "The hand-motion prior (HMP).", "fourdhands.training.motion_prior:train_motion_prior"
+        ),
     },
 )
 

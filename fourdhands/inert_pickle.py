@@ -240,7 +240,7 @@ class _Resolver:
         return value
 
 
-def _check_memo(data: bytes) -> None:
+def check_memo(data: bytes) -> None:
     """Refuse memo slots beyond the file's length, which would cost a table of that length."""
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in _PUT_OPCODES and int(argument or 0) > len(data):
@@ -262,7 +262,7 @@ def loads(data: bytes, source: str, *, most_values: int = _MAX_VALUES) -> Any:
         ValueError: it is damaged, or names a global outside the list.
     """
     try:
-        _check_memo(data)
+        check_memo(data)
         unpickler = _InertUnpickler(io.BytesIO(data), encoding="latin1")
         return _Resolver(most_values)(unpickler.load())
     except _RefusedError as refused:

@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fourdhands import __version__, config
 from fourdhands.data.convert.names import DATASETS
@@ -23,11 +23,13 @@ class Command:
         help: one line.
         target: `module:function`, or commands by name.
         argument: if given, the function is not the command but makes it from this.
+        switches: flags that choose another command instead, wherever they stand.
     """
 
     help: str
     target: "str | Mapping[str, Command]"
     argument: str | None = None
+    switches: "Mapping[str, Command]" = field(default_factory=dict)
 
 
 COMMANDS = Command(
@@ -45,7 +47,29 @@ COMMANDS = Command(
             },
         ),
         "synthesize": Command(
-            "Render two-hand scenes into shards.", "fourdhands.cli.synthesize:synthesize"
+            "Render two-hand scenes into shards; with --motion, generate finger motion alone.",
+            "fourdhands.cli.synthesize:synthesize",
+            switches={
+                "--motion": Command(
+                    "Generate finger motion into shards.", "fourdhands.cli.motion:synthesize"
+                )
+            },
+        ),
+        "motion": Command(
+            "Recorded finger motion, and the prior that learns from it.",
+            {
+                "amass": Command("Bring AMASS's hands into shards.", "fourdhands.cli.motion:amass"),
+                "arctic": Command(
+                    "Bring ARCTIC's hands into shards.", "fourdhands.cli.motion:arctic"
+                ),
+                "clips": Command(
+                    "Bring the fingers of shards with images into shards of motion.",
+                    "fourdhands.cli.motion:clips",
+                ),
+                "evaluate": Command(
+                    "Hold a motion prior against baselines.", "fourdhands.cli.motion:evaluate"
+                ),
+            },
         ),
         "convert": Command(
             "Bring official downloads into shards.",
@@ -72,8 +96,16 @@ COMMANDS = Command(
                 )
             },
         ),
+        "export": Command("Write a checkpoint for others to use.", "fourdhands.cli.export:export"),
+        "import-weights": Command(
+            "Convert the weights of others.", "fourdhands.cli.export:import_foreign"
+        ),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
+        ),
+        "refine": Command(
+            "Turn predictions into smooth, physical hands in the world.",
+            "fourdhands.cli.refine:refine",
         ),
     },
 )
@@ -123,6 +155,10 @@ def _spelling(name: str) -> str:
 
 
 def _dispatch(prog: str, command: Command, args: Sequence[str]) -> None:
+    for flag, other in command.switches.items():
+        if flag in args:
+            rest = [word for word in args if word != flag]
+            return _dispatch(f"{prog} {flag}", other, rest)
     if isinstance(command.target, str):
         module, _, name = command.target.partition(":")
         function = getattr(importlib.import_module(module), name)

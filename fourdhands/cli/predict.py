@@ -27,6 +27,7 @@ def predict(
     out: Path,
     box: tuple[str, ...] = (),
     focal_length: float | None = None,
+    mano: Path | None = None,
 ) -> None:
     """Reconstruct the hands in photographs.
 
@@ -36,11 +37,12 @@ def predict(
 
     Args:
         photos: Images.
-        checkpoint: Of `train.py reconstruction`.
+        checkpoint: Of `train.py reconstruction`, or a bundle: a folder, or owner/name on the hub.
         out: Folder for the results.
         box: A hand of the photograph as x,y,w,h,side (top left corner and size in pixels, right or
             left), instead of looking for hands; once for each hand.
         focal_length: In pixels; sqrt(width^2 + height^2) if not given.
+        mano: Folder that `fourdhands hands import` wrote; the checkpoint's own if not given.
 
     Raises:
         ValueError: An argument makes no sense, the checkpoint cannot be used, or a photograph gave
@@ -49,7 +51,7 @@ def predict(
     """
     _check(photos, box, focal_length)
     boxes = tuple(parse_box(text) for text in box)
-    predictor = load_predictor(checkpoint)
+    predictor = load_predictor(checkpoint, mano=mano)
     detector: Detector = BoxDetector(boxes) if boxes else MediaPipeDetector()
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: {out} is a file; name a folder")

@@ -134,9 +134,11 @@ def _add_parameter(
         options["default"] = [] if parameter.default == () else parameter.default
     elif not by_position:
         options["required"] = True
-    flag = f"--{parameter.name}"
+    flag = f"--{parameter.name.rstrip('_')}"  # --from is a parameter `from_`
     # both spellings, as flags are known by: --focal-length, and --focal_length like yaml's keys
     names = (parameter.name,) if by_position else dict.fromkeys((flag.replace("_", "-"), flag))
+    if not by_position:
+        options["dest"] = parameter.name
     parser.add_argument(*names, **options)
 
 

@@ -4,6 +4,7 @@ Hands come from a checkpoint or a file, the truth from converted sets or files; 
 and a file for the benchmark's server go out.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +20,11 @@ from fourdhands.evaluation.alignments import detections
 from fourdhands.evaluation.benchmark import measure
 from fourdhands.evaluation.benchmark_page import write_report
 from fourdhands.evaluation.benchmark_report import BenchmarkReport
-from fourdhands.evaluation.checkpoints import EvaluationConfig, Trained
+from fourdhands.evaluation.checkpoints import EvaluationConfig, Trained, load_prior
 from fourdhands.evaluation.predictions_file import match, save_samples
 from fourdhands.evaluation.protocols import Protocol
 from fourdhands.evaluation.provenance import hash_of_file, hash_of_plain_data, hashes_of_data
+from fourdhands.evaluation.refined import refined_samples
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.evaluation.sources import predictions_of, require_split, truth_of
 from fourdhands.evaluation.submissions.door import (
@@ -31,6 +33,7 @@ from fourdhands.evaluation.submissions.door import (
     load_predictions,
     write_submission,
 )
+from fourdhands.export.checkpoint import weights_file
 from fourdhands.hands.assets import ManoAssets, load_assets
 from fourdhands.hands.mano import HandModel, joints_of_mesh
 
@@ -106,13 +109,17 @@ class AskedCheckpoint(Method):
         trained = self.trained
         batches = trained.loader.eval_dataloader("test", target=trained.slot)
         return predictions_of(
-            trained.answers, batches, meshes=protocol.wants_meshes, target=trained.slot
+            trained.answers,
+            batches,
+            meshes=protocol.wants_meshes,
+            target=trained.slot,
+            direct=trained.refined,
         )
 
     def hashes(self, out: Path) -> dict[str, dict[str, str]]:
         """Of the checkpoint, its configuration and the hands that were written."""
         return {
-            "checkpoint": {str(self.path): hash_of_file(self.path)},
+            "checkpoint": {str(self.path): hash_of_file(weights_file(self.path))},
             "config": {f"in {self.path}": hash_of_plain_data(self.trained.run)},
             "predictions": {str(out / HANDS): hash_of_file(out / HANDS)},
         }
@@ -197,7 +204,7 @@ def evaluate_benchmark(
     if checkpoint is not None:
         if files:
             raise ValueError(f"{files[0]}: a checkpoint needs images; name a converted set")
-        method = AskedCheckpoint(Trained.load(checkpoint, config, data))
+        method = AskedCheckpoint(Trained.load(checkpoint, config, data, mano))
     else:
         assert predictions is not None
         root = config.data_root or DataConfig().root
@@ -212,6 +219,17 @@ def evaluate_benchmark(
     if true is not None and not protocol.wants_meshes:
         true = true.without_meshes()  # nobody has to have predicted what nobody compares
     found = method.hands(protocol, true)
+    if config.refinement is not None:
+        meshes = protocol.wants_meshes or found.vertices.shape[2] > 0
+        found, results = refined_samples(
+            [found],
+            method.hand_model,
+            config.refinement,
+            prior=load_prior(config),
+            meshes=meshes,
+        )
+        for note in sorted({note for result in results for note in result.notes}):
+            print(note, file=sys.stderr)
     if true is not None:
         finds = any(column.alignment is detections for column in protocol.columns)
         pair = match(found, true, str(method.path), may_miss=finds)

@@ -10,7 +10,11 @@ from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.data.manifest import ShardSet
 from fourdhands.export.checkpoint import KEY, read_checkpoint
+from fourdhands.export.hub import find_source
+from fourdhands.export.motion_prior import load_motion_prior
 from fourdhands.export.predictor import HoldingPredictor, Predictor, load_predictor
+from fourdhands.models.motion_prior.prior import MotionPrior
+from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.skeleton import JOINT_NAMES
 
 T = TypeVar("T")
@@ -35,6 +39,9 @@ class EvaluationConfig:
         device: where the network computes.
         hold: whether a hand that is not confident is held as it was in the nearest earlier frame
             of its window in which it was (DaHyF); wants windows of several frames.
+        refinement: how hands are refined before they are scored (`configs/refinement/`); null for
+            not at all. A checkpoint's own metrics see windows, a protocol whole sequences.
+        prior: checkpoint of a motion prior for the refinement.
         pictures: frames to draw of each kind: best, median, worst.
         any_count: whether a benchmark may be scored on other data than its own, and on other than
             its official number of images.
@@ -53,6 +60,8 @@ class EvaluationConfig:
     mean_pose: tuple[Path, ...] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     hold: bool = False
+    refinement: RefinementConfig | None = None
+    prior: Path | None = None
     pictures: int = 3
     any_count: bool = False
     target: Literal["centre"] | int | None = None
@@ -61,6 +70,10 @@ class EvaluationConfig:
         """Check what the type does not say."""
         if self.root not in JOINT_NAMES:
             raise ValueError(f"root is '{self.root}'; joints are {', '.join(JOINT_NAMES)}")
+        if self.prior is not None and self.refinement is None:
+            raise ValueError("prior is for the refinement; say --refinement, too")
+        if self.hold and self.refinement is not None:
+            raise ValueError("hold and refinement: a hand is held or refined; choose one")
         if self.pictures < 0:
             raise ValueError(f"pictures is {self.pictures}, it may not be negative")
 
@@ -78,6 +91,7 @@ class Trained:
         sets: what `loader` reads.
         slot: of windows in which every frame is predicted; None for windows that share out frames.
         hold: whether hands that are not confident are held.
+        refined: whether hands are refined before they are scored.
     """
 
     path: Path
@@ -88,16 +102,20 @@ class Trained:
     sets: tuple[ShardSet, ...]
     slot: int | None
     hold: bool
+    refined: bool
 
     @classmethod
-    def load(cls, path: Path, wanted: EvaluationConfig, data: tuple[Path, ...]) -> "Trained":
-        """Read the checkpoint and look whether the data are there.
+    def load(
+        cls, path: Path, wanted: EvaluationConfig, data: tuple[Path, ...], mano: Path | None
+    ) -> "Trained":
+        """Read the checkpoint, a bundle or a name on the hub, and look whether the data are there.
 
         Raises:
             ValueError: The configuration, the checkpoint or the data cannot be used.
             FileNotFoundError: A file is missing.
         """
-        predictor = load_predictor(path, _device(wanted.device))
+        path = find_source(path)
+        predictor = load_predictor(path, _device(wanted.device), mano=mano)
         if wanted.hold:
             HoldingPredictor(predictor)  # says whether it can
         run = read_checkpoint(path, mmap=True)[KEY]["run"]
@@ -105,11 +123,12 @@ class Trained:
         loader = ClipDataModule(chosen, predictor.crop.size, predictor.hand_model.assets)
         sets = loader.check("test")
         slot = _slot(wanted, chosen.num_frames)
-        return cls(path, predictor, run, chosen, loader, sets, slot, wanted.hold)
+        refined = wanted.refinement is not None
+        return cls(path, predictor, run, chosen, loader, sets, slot, wanted.hold, refined)
 
     @property
     def answers(self) -> Predictor | HoldingPredictor:
-        """What is asked for hands."""
+        """What is asked for hands, before they are refined."""
         return HoldingPredictor(self.predictor) if self.hold else self.predictor
 
     @property
@@ -120,8 +139,14 @@ class Trained:
             **{name: getattr(self.data, name) for name in names},
             "mirrored_copy": self.data.mirrored_copy == 1,
             "hold": self.hold,
+            "refined": self.refined,
             "target": self.slot,
         }
+
+
+def load_prior(wanted: EvaluationConfig) -> MotionPrior | None:
+    """The motion prior that refinement asks, if one is named."""
+    return None if wanted.prior is None else load_motion_prior(wanted.prior)
 
 
 def _slot(wanted: EvaluationConfig, num_frames: int) -> int | None:

@@ -42,7 +42,12 @@ _ARRAYS: Final[dict[str, tuple[tuple[int, ...], str, bool]]] = {
     "hand_pose": ((_S, 15, 3, 3), _REAL, True),
     "betas": ((_S, NUM_BETAS), _REAL, True),
     "transl": ((_S, 3), _REAL, True),
+    "intrinsics": ((3, 3), _REAL, True),
+    "confidence": ((_S,), _REAL, True),
+    "joints_2d_confidence": ((_S, _J), _REAL, True),
+    "completed": ((_S,), _YES, True),
 }
+_EXTRA: Final = ("intrinsics", "confidence", "joints_2d_confidence", "completed")
 _MANO: Final = tuple(field.name for field in fields(HandState))
 _TOGETHER: Final = (("vertices", "vertices_valid"), ("joints_2d", "joints_2d_valid"), _MANO)
 """Arrays of which a file has all or none."""
@@ -62,6 +67,8 @@ def save_samples(samples: HandSamples, path: Path) -> None:
     names += ["vertices", "vertices_valid"] if samples.vertices.shape[2] else []
     names += ["joints_2d", "joints_2d_valid"] if samples.joints_2d_valid.any() else []
     names += ["area"] if samples.area.any() else []
+    arrays |= {name: getattr(samples, name).numpy() for name in names}
+    names = [name for name in _EXTRA if getattr(samples, name) is not None]
     arrays |= {name: getattr(samples, name).numpy() for name in names}
     if samples.hands is not None:
         arrays |= {name: getattr(samples.hands, name).numpy() for name in _MANO}

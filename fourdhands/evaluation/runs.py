@@ -23,7 +23,7 @@ from fourdhands.evaluation.baselines import (
 )
 from fourdhands.evaluation.benchmark import find_protocol
 from fourdhands.evaluation.benchmark_runs import evaluate_benchmark
-from fourdhands.evaluation.checkpoints import EvaluationConfig, Trained
+from fourdhands.evaluation.checkpoints import EvaluationConfig, Trained, load_prior
 from fourdhands.evaluation.confidence import NEGATIVE_SHARE, ConfidenceScores, score_confidence
 from fourdhands.evaluation.pictures import choose, draw_choices
 from fourdhands.evaluation.provenance import (
@@ -33,9 +33,11 @@ from fourdhands.evaluation.provenance import (
     hash_of_shards,
     recorded_entries,
 )
+from fourdhands.evaluation.refined import RefiningPredictor
 from fourdhands.evaluation.report import EvalReport, save_image
 from fourdhands.evaluation.runner import evaluate
-from fourdhands.export.predictor import Predictor
+from fourdhands.export.checkpoint import weights_file
+from fourdhands.export.predictor import HoldingPredictor, Predictor
 from fourdhands.skeleton import JOINT_NAMES
 from fourdhands.structures import ClipBatch
 
@@ -66,11 +68,12 @@ def evaluate_command(
         data: Manifests, summaries or folders of shards to evaluate on; with a protocol also files
             like those of predictions that hold the truth. Predictions whose truth is hidden need
             none to become a submission.
-        checkpoint: File that training has written.
+        checkpoint: File that training has written, or a bundle.
         predictions: File of anybody's hands (docs/predictions.md), in place of a checkpoint.
         protocol: Name of the benchmark whose rules count; without one, our own metrics.
         mano: Folder that `fourdhands hands import` wrote: gives meshes where the truth has MANO
-            parameters alone. A checkpoint brings its own; the open hand if not given.
+            parameters alone. A checkpoint brings its own, if this is not given; otherwise the open
+            hand.
         submission: File to write for the benchmark's server (docs/submissions.md).
         submission_list: The server's list of images, for a submission that is written or read.
 
@@ -99,19 +102,25 @@ def evaluate_command(
     elif not data:
         raise ValueError("give --data, the labelled clips to evaluate on")
     else:
-        evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out)
+        evaluate_checkpoint(config, checkpoint=checkpoint, data=data, out=out, mano=mano)
 
 
 def evaluate_checkpoint(
-    config: EvaluationConfig, *, checkpoint: Path, data: tuple[Path, ...], out: Path
+    config: EvaluationConfig,
+    *,
+    checkpoint: Path,
+    data: tuple[Path, ...],
+    out: Path,
+    mano: Path | None = None,
 ) -> None:
     """Evaluate a checkpoint: a table beside the mean pose's figures, metrics.json and pictures.
 
     Args:
         config: How.
-        checkpoint: File that training has written.
+        checkpoint: File that training has written, or a bundle.
         data: Manifests, summaries or folders of shards to evaluate on.
         out: Folder for metrics.json, errors.png and samples.png.
+        mano: Folder of converted MANO files; the checkpoint's own if None.
 
     Raises:
         ValueError: The configuration, the checkpoint or the data cannot be used.
@@ -119,13 +128,13 @@ def evaluate_checkpoint(
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
-    trained = Trained.load(checkpoint, config, data)
+    trained = Trained.load(checkpoint, config, data, mano)
     predictor = trained.predictor
     shards = [shard for one in trained.sets for shard in one.shards]
     mean_hand, mean_pose_source = _mean_hand(config, trained.data, predictor)
     report = EvalReport(
         **evaluate(
-            {"model": trained.answers, "mean_pose": MeanPosePredictor(mean_hand)},
+            {"model": _answers(trained, config), "mean_pose": MeanPosePredictor(mean_hand)},
             trained.loader.eval_dataloader("test", target=trained.slot),
             predictor.hand_model,
             root=JOINT_NAMES.index(config.root),
@@ -134,8 +143,8 @@ def evaluate_checkpoint(
             target=trained.slot,
         ),
         provenance=Provenance(
-            checkpoint=str(checkpoint),
-            checkpoint_sha256=hash_of_file(checkpoint),
+            checkpoint=str(trained.path),
+            checkpoint_sha256=hash_of_file(weights_file(trained.path)),
             config_sha256=hash_of_plain_data(trained.run),
             data=", ".join(map(str, data)),
             data_sha256=hash_of_shards(shards),
@@ -156,6 +165,15 @@ def evaluate_checkpoint(
         save_image(sheet, out / "samples.png")
     report.save_json(out / "metrics.json")
     print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.glob('*.*')))}")
+
+
+def _answers(
+    trained: Trained, config: EvaluationConfig
+) -> Predictor | HoldingPredictor | RefiningPredictor:
+    """What is asked for hands, window by window."""
+    if config.refinement is not None:
+        return RefiningPredictor(trained.predictor, config.refinement, load_prior(config))
+    return trained.answers
 
 
 def _confidence(trained: Trained) -> ConfidenceScores | None:

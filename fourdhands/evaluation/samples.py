@@ -36,6 +36,10 @@ class HandSamples(TensorStruct):
             nobody has regressed them (see `benchmark.score`).
         hands: MANO parameters of all hands, (N, S, ...); None where there are none.
         file: that large arrays are still in; None if all are in memory.
+        intrinsics: (N, 3, 3) of the full image; None where nobody says.
+        confidence: (N, S) 0 to 1, how far the method trusts each hand; None where it does not say.
+        joints_2d_confidence: (N, S, J) the same of each 2D joint.
+        completed: (N, S) bool, hands that were not seen but filled in over time.
     """
 
     joints: Tensor
@@ -54,6 +58,10 @@ class HandSamples(TensorStruct):
     mesh_joints: Tensor | None = None
     hands: HandState | None = None
     file: MappedFile | None = None
+    intrinsics: Tensor | None = None
+    confidence: Tensor | None = None
+    joints_2d_confidence: Tensor | None = None
+    completed: Tensor | None = None
 
     def __len__(self) -> int:
         """N."""

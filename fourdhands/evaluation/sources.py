@@ -15,6 +15,7 @@ from fourdhands.data.schema import Clip
 from fourdhands.data.stream import read_lane
 from fourdhands.evaluation.predictions_file import load_samples
 from fourdhands.evaluation.protocols import Protocol
+from fourdhands.evaluation.refined import observed_batch
 from fourdhands.evaluation.samples import HandSamples
 from fourdhands.export.predictor import HoldingPredictor, Predictor
 from fourdhands.geometry.camera import project
@@ -67,6 +68,7 @@ def predictions_of(
     *,
     meshes: bool,
     target: int | None = None,
+    direct: bool = False,
 ) -> HandSamples:
     """What a network says of all frames of the data; of hands without a box, too.
 
@@ -75,12 +77,15 @@ def predictions_of(
         batches: each frame once, in the target's slot if there is one.
         meshes: whether anybody will look at the vertices.
         target: the slot of each window that is asked for; None for all of them.
+        direct: whether `joints_2d` are the 2D branch's own, with its confidence, for refinement,
+            and not the projected hands.
     """
     parts = []
+    asked = slice(None) if target is None else slice(target, target + 1)
     for window in tqdm(batches, desc="predict", unit=" batches"):
-        hands, batch = predictor(window).hands, window
-        if target is not None:
-            hands, batch = hands[:, target : target + 1], window.at_slot(target)
+        predictions = predictor(window)
+        hands = predictions.hands[:, asked]
+        batch = window if target is None else window.at_slot(target)
         geometry = predictor.hand_model(hands)
         there = batch.frame_valid
         intrinsics = batch.camera.intrinsics.to(geometry.joints)[:, :, None]
@@ -112,7 +117,19 @@ def predictions_of(
                 names=tuple(name_of(meta, number) for meta, number in frames),
             )
         )
-    return joined(parts)
+        if direct:
+            assert isinstance(predictor, Predictor)  # a hand is held or refined
+            clip = observed_batch(predictor, window, predictions).to("cpu")
+            seen = clip.joints_2d_confidence[:, asked][there]
+            parts[-1] = replace(
+                parts[-1],
+                joints_2d=clip.joints_2d[:, asked][there],
+                joints_2d_valid=seen > 0,
+                joints_2d_confidence=seen,
+                confidence=clip.confidence[:, asked][there],
+                intrinsics=batch.camera.intrinsics.cpu()[there],
+            )
+    return counted_in_steps(joined(parts))
 
 
 def joined(parts: Sequence[HandSamples]) -> HandSamples:

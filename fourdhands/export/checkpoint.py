@@ -1,11 +1,13 @@
 """The checkpoint file: a Lightning checkpoint of plain data that says what it holds.
 
-Training writes it, everybody reads it here. Under the key `fourdhands` it carries the run's whole
-configuration as plain data, so that the network can be built again without any other file.
+Training writes it, everybody reads it here; a bundle (`export.bundle`) reads like one. Under the
+key `fourdhands` it carries the run's whole configuration as plain data, so that the network can be
+built again without any other file.
 """
 
 import pickle
 import struct
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +16,19 @@ import torch
 from torch import Tensor
 
 from fourdhands import __version__
+from fourdhands.export.bundle import WEIGHTS, read_bundle
+from fourdhands.export.foreign import check_zip
 
 FORMAT_VERSION: Final = 1
 KEY: Final = "fourdhands"
 NETWORK_PREFIX: Final = "network."
+CURRENT_KEY: Final = "current_model_state"
+"""What a checkpoint with an average holds besides: the weights that are trained on."""
+MEAN_ROTATIONS: Final = "mano_head.mean_rotations"
+"""The one weight that comes from the hand model's files: bundles may leave it out."""
 
 _BROKEN = (
-    *(RuntimeError, EOFError, struct.error),
+    *(RuntimeError, EOFError, struct.error, zipfile.BadZipFile, MemoryError, OverflowError),
     *(ValueError, LookupError, TypeError, AttributeError),
 )
 """What torch raises for files that are not checkpoints; garbage may fail anywhere in the reader."""
@@ -44,16 +52,21 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint; nothing in the file is executed.
 
     Args:
-        path: a file that training has written.
+        path: a file that training has written, or the folder of a bundle.
         mmap: leave tensors on disk until they are used.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is broken, not ours, or of another format version.
     """
+    if path.is_dir():
+        bundle = read_bundle(path)
+        state = {NETWORK_PREFIX + name: weight for name, weight in bundle.weights.items()}
+        return {KEY: _checked(bundle.config, path), "state_dict": state}
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
+        check_zip(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:  # torch's own words would advise to execute the file
         raise ValueError(f"{path}: not a readable checkpoint (not plain data)") from error
@@ -63,13 +76,23 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     own = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(own, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path}: not a checkpoint of fourdhands, it has no '{KEY}' entry")
+    _checked(own, path)
+    return checkpoint
+
+
+def _checked(own: dict[str, Any], path: Path) -> dict[str, Any]:
     found = own.get("format_version")
     if found != FORMAT_VERSION:
         raise ValueError(
             f"{path}: checkpoint format {found!r}, this version reads {FORMAT_VERSION}; "
             "use the version of fourdhands that wrote it"
         )
-    return checkpoint
+    return own
+
+
+def weights_file(path: Path) -> Path:
+    """The file that holds a checkpoint's weights: itself, or the bundle's."""
+    return path / WEIGHTS if path.is_dir() else path
 
 
 def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -84,13 +107,21 @@ def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def load_network_weights(
     network: torch.nn.Module, checkpoint: Mapping[str, Any], path: Path
 ) -> None:
-    """Copy a checkpoint's weights into a network.
+    """Copy a checkpoint's weights into a network; what came from MANO's files may be left out.
 
     Raises:
-        ValueError: they belong to another network.
+        ValueError: they belong to another network, or are a part of one.
     """
+    weights = network_weights(checkpoint)
+    if (mean := network.state_dict().get(MEAN_ROTATIONS)) is not None:
+        weights.setdefault(MEAN_ROTATIONS, mean)
+    if parts := checkpoint[KEY].get("parts"):
+        raise ValueError(
+            f"{path}: holds the {', '.join(parts)} alone, not a whole network; "
+            "training can start from it (initial_weights)"
+        )
     try:
-        network.load_state_dict(network_weights(checkpoint))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         reasons = [line.strip() for line in str(error).splitlines()[1:]]
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""

@@ -13,14 +13,18 @@ from fourdhands import config
 from fourdhands.data.collate import CropConfig
 from fourdhands.data.copies import is_beside
 from fourdhands.export.checkpoint import KEY, load_network_weights, read_checkpoint
+from fourdhands.export.hub import find_source
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.confidence import hand_confidence, hold_confident
+from fourdhands.models.heads import HeadConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
-from fourdhands.models.two_hands import reconciled_roots
+from fourdhands.models.two_hands import PosesHands, between_wrists, reconciled_roots
 from fourdhands.skeleton import Side
 from fourdhands.structures import ClipBatch, HandGeometry, Predictions
 
+KIND: Final = "reconstruction"
+"""What a bundle of a two-hand network says it is; those of other networks say otherwise."""
 _CROP_KEYS: Final = ("bbox_scale", "box")
 
 
@@ -57,14 +61,7 @@ class Predictor:
         """
         batch = batch.to(self.device)
         network_says: Predictions = self.network(batch)
-        predictions = network_says.map(Tensor.float)
-        hands = predictions.hands
-        roots = self.hand_model.roots(hands)
-        moved = reconciled_roots(roots, predictions.upsilon) - roots
-        in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
-        both = in_scene.all(-1)[..., None, None]
-        transl = hands.transl + torch.where(both, moved, 0.0)
-        return replace(predictions, hands=replace(hands, transl=transl))
+        return in_one_scene(network_says, batch, self.network.config.head, self.hand_model)
 
     @torch.inference_mode()
     def confidence(
@@ -83,6 +80,21 @@ class Predictor:
         return hand_confidence(
             predictions.joint_logits, geometry.joints, batch.visible_bbox, batch.camera
         )
+
+
+def in_one_scene(
+    network_says: Predictions, batch: ClipBatch, head: HeadConfig, hand_model: PosesHands
+) -> Predictions:
+    """What a network says of a batch, its hands in one camera frame (see `Predictor`)."""
+    predictions = network_says.map(Tensor.float)
+    hands = predictions.hands
+    upsilon = between_wrists(predictions.upsilon, head, hands, hand_model)
+    roots = hand_model.roots(hands)
+    moved = reconciled_roots(roots, upsilon) - roots
+    in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
+    both = in_scene.all(-1)[..., None, None]
+    transl = hands.transl + torch.where(both, moved, 0.0)
+    return replace(predictions, hands=replace(hands, transl=transl), upsilon=upsilon)
 
 
 @dataclass(frozen=True)
@@ -129,28 +141,56 @@ class HoldingPredictor:
         return replace(predictions, hands=hands, upsilon=upsilon)
 
 
-def load_predictor(path: Path, device: torch.device | str = "cpu") -> Predictor:
+def load_predictor(
+    source: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    mano: Path | None = None,
+    revision: str | None = None,
+) -> Predictor:
     """Build the network of a checkpoint again, from the checkpoint alone.
 
     Args:
-        path: checkpoint of `train.py reconstruction`.
+        source: checkpoint of `train.py reconstruction`, folder of a bundle, or the name of one on
+            the Hugging Face hub, `owner/name`, which is fetched once.
         device: where to compute.
+        mano: folder of converted MANO files to use in place of the run's; the run's, or the open
+            hand, if None.
+        revision: of a bundle on the hub.
 
     Raises:
         FileNotFoundError: there is no such file, or the MANO folder of its run is gone.
         ValueError: the file is broken, not one of ours, or its configuration or weights do not fit.
+        OSError: the hub cannot be reached.
     """
-    checkpoint = read_checkpoint(path)
-    run: Mapping[str, Any] = checkpoint[KEY]["run"]
-    network_config = config.from_dict(
-        NetworkConfig, checkpoint[KEY]["network"], source=f"{path}: network"
-    )
+    path = find_source(source, revision)
+    return predictor_of(read_checkpoint(path), path, device, mano=mano)
+
+
+def predictor_of(
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    device: torch.device | str = "cpu",
+    *,
+    mano: Path | None = None,
+) -> Predictor:
+    """The predictor of a checkpoint that has been read; see `load_predictor`."""
+    own: Mapping[str, Any] = checkpoint[KEY]
+    if own.get("kind", KIND) != KIND or not {"run", "network"} <= own.keys():
+        raise ValueError(f"{path}: not a checkpoint of a network that reconstructs hands")
+    run: Mapping[str, Any] = own["run"]
+    network_config = config.from_dict(NetworkConfig, own["network"], source=f"{path}: network")
     # its weights come from the checkpoint, not from the internet
     backbone = replace(network_config.backbone, pretrained=False)
     data = run.get("data", {})
     crop = {"size": network_config.crop_size} | {k: data[k] for k in _CROP_KEYS if k in data}
-    mano = run.get("mano")
-    hand_model = HandModel(load_assets(None if mano is None else Path(mano)))
+    stored = run.get("mano")
+    if mano is None and own.get("hand_model") == "mano":
+        raise ValueError(
+            f"{path}: was trained with MANO, which a bundle may not hold: give the folder that "
+            "`fourdhands hands import` wrote (mano)"
+        )
+    hand_model = HandModel(load_assets(mano or (None if stored is None else Path(stored))))
     network = TwoHandNetwork(replace(network_config, backbone=backbone), hand_model.mean_pose)
     load_network_weights(network, checkpoint, path)
     return Predictor(

@@ -25,6 +25,11 @@ def matrix_from_axis_angle(vectors: Tensor) -> Tensor:
     return roma.rotvec_to_rotmat(vectors)
 
 
+def axis_angle_from_matrix(rotation: Tensor) -> Tensor:
+    """(..., 3, 3) to (..., 3) radians."""
+    return roma.rotmat_to_rotvec(rotation)
+
+
 def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
     """Angle in radians between (..., 3, 3) rotations."""
     return roma.rotmat_geodesic_distance(first, second)
@@ -49,3 +54,15 @@ def mirror_hands(hands: HandState) -> HandState:
         betas=hands.betas,
         transl=mirror_points(hands.transl),
     )
+
+
+def slerp(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Rotations on the way from one to another at constant speed.
+
+    Args:
+        first: (..., 3, 3).
+        second: (..., 3, 3), less than half a turn away.
+        share: (...) of the way, 0 to 1; broadcasts.
+    """
+    turn = roma.rotmat_to_rotvec(first.mT @ second)
+    return first @ roma.rotvec_to_rotmat(turn * share[..., None])

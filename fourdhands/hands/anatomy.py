@@ -24,6 +24,7 @@ __all__ = [
     "JointAxes",
     "angles_from_rotations",
     "axis_angle_from_angles",
+    "joint_frames",
     "named_poses",
     "pierced_faces",
     "pose_bank",
@@ -129,7 +130,7 @@ def rotations_from_angles(angles: Floats, axes: JointAxes) -> Floats:
     Returns:
         (..., 15, 3, 3) rotations, as `HandState.hand_pose`.
     """
-    basis, signs = _basis(axes)
+    basis, signs = joint_frames(axes)
     euler = (angles * signs).reshape(-1, 3)
     local = Rotation.from_euler("XYZ", euler).as_matrix().reshape(*angles.shape, 3)
     return basis @ local @ basis.swapaxes(-1, -2)
@@ -137,7 +138,7 @@ def rotations_from_angles(angles: Floats, axes: JointAxes) -> Floats:
 
 def angles_from_rotations(rotations: Floats, axes: JointAxes) -> Floats:
     """Inverse of `rotations_from_angles`: (..., 15, 3, 3) to (..., 15, 3) radians."""
-    basis, signs = _basis(axes)
+    basis, signs = joint_frames(axes)
     local = basis.swapaxes(-1, -2) @ rotations @ basis
     euler = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_euler("XYZ")
     return euler.reshape(rotations.shape[:-1]) * signs
@@ -239,8 +240,12 @@ def _hand_basis(joints: Floats) -> tuple[Floats, Floats, Floats]:
     return distal, dorsal, np.cross(dorsal, distal)
 
 
-def _basis(axes: JointAxes) -> tuple[Floats, Floats]:
-    """Right-handed bases (15, 3, 3), axes as columns, and the signs that angles take in them."""
+def joint_frames(axes: JointAxes) -> tuple[Floats, Floats]:
+    """Right-handed bases of the joints, and the signs that angles take in them.
+
+    Returns:
+        (15, 3, 3) flexion, abduction and twist axes as columns, and (15, 3) of ones.
+    """
     columns = np.stack([axes.flexion, axes.abduction, axes.twist], axis=-1)
     handed = np.sign(np.linalg.det(columns))
     signs = np.stack([np.ones_like(handed), handed, np.ones_like(handed)], axis=-1)

@@ -57,13 +57,11 @@ class HandModel(nn.Module):
         self.assets = assets or load_assets()
         self.layers = nn.ModuleList(_mano_layer(side) for side in self.assets)
         faces = [torch.from_numpy(side.faces) for side in self.assets]
-        cap = torch.from_numpy(WRIST_CAP)
-        closed = [torch.cat([faces[0], cap]), torch.cat([faces[1], cap.flip(-1)])]
         wrist, wrist_of_shape = wrist_at_rest(self.assets)
         mean_pose = torch.from_numpy(self.assets[Side.RIGHT].hands_mean).unflatten(0, (15, 3))
         for name, tensor in (
             ("faces", torch.stack(faces)),
-            ("closed_faces", torch.stack(closed)),
+            ("closed_faces", closed_faces(self.assets)),
             ("mean_pose", roma.rotvec_to_rotmat(mean_pose)),
             ("_tips", torch.tensor(FINGERTIP_VERTICES)),
             ("_joint_order", torch.tensor(JOINTS_FROM_MANO)),
@@ -112,6 +110,13 @@ class HandModel(nn.Module):
         tips = output.vertices[:, self._tips]
         joints = torch.cat([output.joints, tips], dim=1)[:, self._joint_order]
         return joints.reshape(*leading, -1, 3), output.vertices.reshape(*leading, -1, 3)
+
+
+def closed_faces(assets: tuple[ManoAssets, ManoAssets]) -> Tensor:
+    """(S, 1552, 3) faces of both hands, outward, those that close the wrist last."""
+    right, left = (torch.from_numpy(side.faces) for side in assets)
+    cap = torch.from_numpy(WRIST_CAP)
+    return torch.stack((torch.cat((right, cap)), torch.cat((left, cap.flip(-1)))))
 
 
 def wrist_at_rest(assets: tuple[ManoAssets, ManoAssets]) -> tuple[Tensor, Tensor]:

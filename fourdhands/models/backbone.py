@@ -43,6 +43,8 @@ class BackboneConfig:
         dim: width C of the tokens; the model's own width if None.
         pretrained: fetch timm's pretrained weights (needs the network).
         options: further keyword arguments of `timm.create_model`.
+        patch_padding: zeros around the (normalised) crop before a plain ViT cuts its patches, in
+            pixels: ViTPose, HaMeR and OmniHands have 2.
         checkpointing: compute activations anew in the backward pass instead of keeping them: the
             same gradients for up to a third more work. Halves the memory of a ViT; of convolutional
             models timm treats whole stages, which saves less.
@@ -52,6 +54,7 @@ class BackboneConfig:
     dim: int | None = None
     pretrained: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    patch_padding: int = 0
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -90,8 +93,7 @@ class Backbone(nn.Module):
         self.model, self.neck, self.dim = _build(config, crop_size, self.grid)
         _leave_unused(self.model, config, crop_size, self.grid)
         nn.utils.convert_conv2d_weight_memory_format(self.model, torch.channels_last)
-        cfg = timm.get_pretrained_cfg(config.name)
-        mean, std = (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        mean, std = self.pixel_statistics(config)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         for name, value in (("pixel_mean", mean), ("pixel_std", std)):
@@ -101,6 +103,12 @@ class Backbone(nn.Module):
             part: part.momentum for part in self.model.modules() if isinstance(part, _BatchNorm)
         }
         self.train()
+
+    @staticmethod
+    def pixel_statistics(config: BackboneConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation, of 0 to 1, that a model's images are normalised with."""
+        cfg = timm.get_pretrained_cfg(config.name)
+        return (cfg.mean, cfg.std) if cfg else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
     def train(self, mode: bool = True) -> Self:
         """Activations are computed anew while training only.
@@ -123,14 +131,20 @@ class Backbone(nn.Module):
         seen = visible.flatten().nonzero().squeeze(-1)
         if not len(seen):  # every parameter keeps its gradient; masks hide the tokens
             seen = seen.new_zeros(1)
-        images = (crops.flatten(0, -4)[seen] - self.pixel_mean) / self.pixel_std
-        images = images.contiguous(memory_format=torch.channels_last)  # convolutions' fast layout
         self._count_batches(True)
-        found = self.neck(self.model(images))
+        found = self.tokens(crops.flatten(0, -4)[seen])
         if self.config.checkpointing and found.requires_grad:
             found.register_hook(lambda gradient: self._count_batches(False))
         tokens = found.new_zeros(visible.numel(), *found.shape[1:]).index_copy(0, seen, found)
         return tokens.unflatten(0, visible.shape)
+
+    def tokens(self, crops: Tensor) -> Tensor:
+        """uint8 (M, 3, h, w), every one of them looked at, to (M, N, C)."""
+        images = (crops - self.pixel_mean) / self.pixel_std
+        images = images.to(next(self.model.parameters()).dtype)  # halved weights are for graphs
+        images = images.contiguous(memory_format=torch.channels_last)  # convolutions' fast layout
+        found: Tensor = self.neck(self.model(images))
+        return found
 
     def _count_batches(self, count: bool) -> None:
         """Whether a pass moves the running statistics; one that is made anew must not do so."""
@@ -175,6 +189,8 @@ def _build(
         raise ValueError(f"backbone.name {config.name!r}: unknown to timm{meant}")
     if _is_plain_vit(config.name):
         return _build_vit(config, crop_size, grid)
+    if config.patch_padding:
+        raise ValueError(f"backbone.patch_padding: {config.name!r} is no plain ViT; set it to 0")
     with torch.device("meta"):
         strides = _create(config, features_only=True).feature_info.reduction()
     if STRIDE not in strides:
@@ -197,6 +213,13 @@ def _build_vit(
             f"backbone {config.name!r}: its patches make a {model.patch_embed.grid_size} grid, "
             f"a stride-{STRIDE} map of the crop is {grid}; set options: {{patch_size: {STRIDE}}}"
         )
+    patch = model.patch_embed.patch_size[0]
+    if not 0 <= 2 * config.patch_padding < patch:
+        raise ValueError(
+            f"backbone.patch_padding is {config.patch_padding}: {patch}-pixel patches would make "
+            f"another grid; it may be 0 to {(patch - 1) // 2}"
+        )
+    model.patch_embed.proj.padding = (config.patch_padding, config.patch_padding)
     dim = config.dim or model.embed_dim
     neck = nn.Identity() if dim == model.embed_dim else nn.Linear(model.embed_dim, dim)
     return model, neck, dim

@@ -21,7 +21,7 @@ from fourdhands.models.direction_map import (
     DirectionConfig,
     DirectionlessTokens,
 )
-from fourdhands.models.heads import ManoHead, UpsilonHead
+from fourdhands.models.heads import HeadConfig, ManoHead, build_upsilon_head
 from fourdhands.models.joints_2d import Joints2dBranch, Joints2dConfig, WithoutJoints2d
 from fourdhands.models.rat import PlainTokens, RelationAwareTokens, RelationConfig
 from fourdhands.models.sir import (
@@ -30,6 +30,7 @@ from fourdhands.models.sir import (
     SpatialFusion,
     TemporalConfig,
     TemporalFusion,
+    WindowFusion,
 )
 from fourdhands.structures import Camera, ClipBatch, FrameFeatures, Predictions
 
@@ -46,6 +47,7 @@ class NetworkConfig:
         spatial: adaptive spatial fusion of both hands' tokens.
         joints_2d: 2D joints and the hybrid feature (DaHyF).
         temporal: fusion over frames.
+        head: from features to parameters.
     """
 
     crop_size: tuple[int, int] = (128, 96)
@@ -55,6 +57,7 @@ class NetworkConfig:
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     joints_2d: Joints2dConfig | None = None
     temporal: TemporalConfig | None = field(default_factory=TemporalConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
 
 
 class TwoHandNetwork(nn.Module):
@@ -86,11 +89,11 @@ class TwoHandNetwork(nn.Module):
             if config.joints_2d
             else WithoutJoints2d()
         )
-        self.temporal = TemporalFusion(config.temporal, width) if config.temporal else SingleFrame()
+        self.temporal = _temporal(config.temporal, width)
         self.mano_head = ManoHead(
-            width, torch.eye(3).expand(15, 3, 3) if mean_pose is None else mean_pose
+            config.head, width, torch.eye(3).expand(15, 3, 3) if mean_pose is None else mean_pose
         )
-        self.upsilon_head = UpsilonHead(width)
+        self.upsilon_head = build_upsilon_head(config.head, width)
         self.confidence_threshold = ConfidenceThreshold()
 
     def forward(self, batch: ClipBatch) -> Predictions:
@@ -133,7 +136,10 @@ class TwoHandNetwork(nn.Module):
         """
         fused = self.temporal(features.hands, times, hand_visible)
         with torch.autocast(fused.device.type, enabled=False):  # bf16 would round to millimetres
-            parameters, upsilon = self.mano_head(fused.float()), self.upsilon_head(fused.float())
+            feature = fused.float()
+            hidden = self.mano_head.trunk(feature)
+            parameters = self.mano_head(feature, hidden)
+            upsilon = self.upsilon_head(feature, hidden)
         return Predictions(
             hands=hands_in_camera_frame(parameters, bbox, camera),
             crop_camera=parameters.crop_camera,
@@ -141,3 +147,9 @@ class TwoHandNetwork(nn.Module):
             upsilon=upsilon,
             joint_logits=features.joint_logits,
         )
+
+
+def _temporal(config: TemporalConfig | None, width: int) -> nn.Module:
+    if config is None:
+        return SingleFrame()
+    return TemporalFusion(config, width) if config.window is None else WindowFusion(config, width)

@@ -24,6 +24,8 @@ class RelationConfig:
         patch_point: where a patch is (eq. 1): its true centre, or the corner 2i - W names.
         box_scale: what distances are divided by (eq. 2): both sides of the box, or its width.
         overlap_with: whose box the overlap map tests (eq. 3); a hand's own is a constant.
+        features: 'paper', the maps of eq. 2 and 3 (5 numbers); 'released', the 11 of the released
+            code, which needs the second word of the three choices above (see `released_map`).
         fusion: relations are concatenated with the tokens and projected, or added to them.
     """
 
@@ -32,7 +34,17 @@ class RelationConfig:
     patch_point: Literal["centre", "corner"] = "centre"
     box_scale: Literal["sides", "width"] = "sides"
     overlap_with: Literal["other", "own"] = "other"
+    features: Literal["paper", "released"] = "paper"
     fusion: Literal["concatenate", "add"] = "concatenate"
+
+    def __post_init__(self) -> None:
+        """Check what concerns several choices."""
+        choices = (self.patch_point, self.box_scale, self.overlap_with)
+        if self.features == "released" and choices != ("corner", "width", "own"):
+            raise ValueError(
+                "relation.features released: set patch_point: corner, box_scale: width and "
+                "overlap_with: own, as the released code has them"
+            )
 
 
 def relation_map(
@@ -60,6 +72,38 @@ def relation_map(
     own_to_other = torch.sigmoid(difference / own_size)
     other_to_own = torch.sigmoid(-difference / other_size)
     return torch.cat((own_to_other, other_to_own, inside.to(own) * 2 - 1), -1)
+
+
+def released_map(
+    own: Tensor, other: Tensor, is_left: Tensor, grid: tuple[int, int], tau: float
+) -> Tensor:
+    """The eleven relation features of the released code.
+
+    With P_s the corners of the patches, c_s the box centres and w_s the sides of the square that
+    the crop was cut from: sigmoids of tau (P_r - P_l) / w_r, tau (P_l - P_r) / w_l,
+    tau (P_r - c_l) / w_r and tau (P_l - c_r) / w_l, in this order for either hand (the left one's
+    in its mirrored frame); twice 0.01, where the overlap was meant; 0.01 on the right and -0.01 on
+    the left.
+
+    Args:
+        own: (..., 4) box of the hand whose tokens are described.
+        other: (..., 4) box of the other hand, in the same frame.
+        is_left: bool, broadcastable to (...), whose tokens they are.
+        grid: rows and columns of patches.
+        tau: sharpness.
+
+    Returns:
+        (..., rows * columns, 11).
+    """
+    right = torch.where(is_left[..., None], other, own)
+    left = torch.where(is_left[..., None], own, other)
+    (p_r, p_l) = (_patches(box, grid, "corner") for box in (right, left))
+    w_r, w_l = (box[..., None, 2:].amax(-1, keepdim=True) for box in (right, left))
+    c_r, c_l = right[..., None, :2], left[..., None, :2]
+    distances = ((p_r - p_l) / w_r, (p_l - p_r) / w_l, (p_r - c_l) / w_r, (p_l - c_r) / w_l)
+    constant = torch.full_like(p_r, 0.01)
+    side = torch.where(is_left[..., None, None], -constant[..., :1], constant[..., :1])
+    return torch.cat((torch.sigmoid(tau * torch.cat(distances, -1)), constant, side), -1)
 
 
 def _patches(bbox: Tensor, grid: tuple[int, int], point: Literal["centre", "corner"]) -> Tensor:
@@ -90,7 +134,7 @@ class RelationAwareTokens(nn.Module):
         super().__init__()
         self.config, self.grid = config, grid
         self.mlp = nn.Sequential(
-            nn.Linear(5, config.hidden_dim),
+            nn.Linear(5 if config.features == "paper" else 11, config.hidden_dim),
             nn.LayerNorm(config.hidden_dim),
             nn.GELU(),
             nn.Linear(config.hidden_dim, dim),
@@ -108,10 +152,16 @@ class RelationAwareTokens(nn.Module):
         Returns:
             (B, T, S, N, C).
         """
-        relation = self.mlp(relation_map(*own_and_other_bbox(bbox), self.grid, self.config))
+        relation = self.mlp(self._map(bbox).to(next(self.mlp.parameters()).dtype))
         both = hand_visible.all(-1)[..., None, None, None]
         fused: Tensor = self.fusion(tokens, torch.where(both, relation, 0.0).to(tokens))
         return fused
+
+    def _map(self, bbox: Tensor) -> Tensor:
+        own, other = own_and_other_bbox(bbox)
+        if self.config.features == "paper":
+            return relation_map(own, other, self.grid, self.config)
+        return released_map(own, other, side_mirrored(bbox), self.grid, self.config.tau)
 
 
 class _ConcatenateAndProject(nn.Module):

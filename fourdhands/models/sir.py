@@ -52,6 +52,8 @@ class TemporalConfig:
         head_dim: width of a head.
         mlp_dim: width of its MLP.
         final_norm: whether it ends in a norm; learning from scratch needs it.
+        window: None, each frame reads all frames, by their times; a number, it reads as many frames
+            about it, by their places alone (see `WindowFusion`: the released code).
     """
 
     depth: int = 1
@@ -59,6 +61,12 @@ class TemporalConfig:
     head_dim: int = 64
     mlp_dim: int = 512
     final_norm: bool = True
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"temporal.window is {self.window}, it has to be at least 1")
 
 
 class SpatialFusion(nn.Module):
@@ -90,7 +98,7 @@ class SpatialFusion(nn.Module):
         for block in self.encoder:
             mixed = block(mixed, attn_mask=mask)
         context = rearrange(mixed, "f (s n) c -> (f s) n c", n=count)
-        feature = self.decoder(self.query.expand(len(context), 1, -1), context)
+        feature = self.decoder(self.query.expand(context.shape[0], 1, -1), context)
         feature = rearrange(feature, "(b t s) 1 d -> b t s d", b=clips, t=frames)
         return torch.where(hand_visible[..., None], feature, 0.0)
 
@@ -143,6 +151,55 @@ class TemporalFusion(nn.Module):
         phase = repeat(times[..., None] * self.angular_frequency, "b t d -> (b s) t d", s=sides)
         fused = self.decoder(context + self.query, context, mask, mask, (phase, phase))
         return rearrange(fused, "(b s) t d -> b t s d", s=sides)
+
+
+class WindowFusion(nn.Module):
+    """Temporal fusion of the released code: a learned query reads the frames about each frame.
+
+    A frame is known by its place in the window alone, a fixed sine embedding that is added to its
+    feature. Windows that reach beyond the clip repeat its first or last frame, as the released demo
+    does; what it takes in with every step, `window` frames a `gap` apart, is up to the caller.
+    """
+
+    position: Tensor
+
+    def __init__(self, config: TemporalConfig, dim: int) -> None:
+        super().__init__()
+        assert config.window is not None
+        self.window = config.window
+        self.query = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.decoder = QueryDecoder(
+            dim=dim,
+            context_dim=dim,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            head_dim=config.head_dim,
+            mlp_dim=config.mlp_dim,
+            final_norm=config.final_norm,
+        )
+        self.register_buffer("position", place_embedding(config.window, dim), persistent=False)
+
+    def forward(self, features: Tensor, times: Tensor, hand_visible: Tensor) -> Tensor:
+        """As `TemporalFusion`; the times are not looked at."""
+        clips, frames, sides, _ = features.shape
+        own = torch.arange(frames, device=features.device)[:, None]
+        about = torch.arange(self.window, device=features.device) - self.window // 2
+        index = (own + about).clamp(min=0).minimum(own.new_tensor(frames - 1))
+        context = features[:, index] + self.position[:, None]
+        visible = hand_visible[:, index] | (index == own)[..., None]
+        context = rearrange(context, "b t w s d -> (b t s) w d")
+        mask = rearrange(visible, "b t w s -> (b t s) 1 w")
+        query = self.query.expand(context.shape[0], 1, -1)
+        fused = self.decoder(query, context, context_mask=mask)
+        return rearrange(fused, "(b t s) 1 d -> b t s d", b=clips, t=frames, s=sides)
+
+
+def place_embedding(window: int, dim: int) -> Tensor:
+    """Sines and cosines, alternating, of the places 2 pi p / window, p = 1 ...: (window, dim)."""
+    place = 2 * math.pi * torch.arange(1, window + 1) / (window + 1e-6)
+    channel = torch.arange(dim)
+    angle = place[:, None] / 10_000 ** (2 * (channel // 2) / dim)
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
 
 
 class SingleFrame(nn.Module):

@@ -1,6 +1,6 @@
 """Averages: of the weights over steps, and of batch statistics over processes."""
 
-from typing import Any, Final
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -8,12 +8,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fourdhands.export.checkpoint import CURRENT_KEY
 from fourdhands.models.confidence import ConfidenceThreshold
 from fourdhands.structures import ClipBatch
 from fourdhands.training.sharding import cut_like, own_part
-
-CURRENT_KEY: Final = "current_model_state"
-"""What a checkpoint with an average holds besides: the weights that are trained on."""
 
 
 class CommonStatistics(pl.Callback):

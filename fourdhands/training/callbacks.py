@@ -1,6 +1,6 @@
 """What happens beside the training steps: guarding, stopping, saving, timing and drawing.
 
-The order counts (`runs.build_trainer`): the loss is checked, weights are averaged and a stop is
+The order counts (`runs.assemble_trainer`): the loss is checked, weights are averaged and a stop is
 decided before anything is saved.
 """
 

@@ -4,6 +4,7 @@ Nothing of the method is here; `models.network` predicts, `training.losses` says
 it, `evaluation.metrics` how wrong it is.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from fourdhands.evaluation.metrics import ReconstructionMetrics
 from fourdhands.models.joints_2d import Joints2dBranch
 from fourdhands.models.network import TwoHandNetwork
+from fourdhands.models.two_hands import between_wrists
 from fourdhands.structures import ClipBatch, Predictions
 from fourdhands.training.losses import LossConfig, ReconstructionLoss
 from fourdhands.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
@@ -136,8 +138,12 @@ class Reconstruction(pl.LightningModule):
 
     def predict(self, batch: ClipBatch) -> Predictions:
         """Predictions in single precision, whatever the network computes in."""
-        predictions: Predictions = self.network(batch)
-        return predictions.map(Tensor.float)
+        network_says: Predictions = self.network(batch)
+        said = network_says.map(Tensor.float)
+        head = self.network.config.head
+        return replace(
+            said, upsilon=between_wrists(said.upsilon, head, said.hands, self.loss.hand_model)
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Lightning's hook."""

@@ -4,9 +4,10 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -18,17 +19,18 @@ from pytorch_lightning.utilities import rank_zero_only
 from fourdhands import config
 from fourdhands.data.datamodule import ClipDataModule, DataConfig
 from fourdhands.export.checkpoint import (
+    CURRENT_KEY,
     KEY,
     describe,
     differences,
-    load_network_weights,
     read_checkpoint,
     require_same,
 )
+from fourdhands.export.start import start_from
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
-from fourdhands.training.averaging import CURRENT_KEY, CommonStatistics, WeightAverage
+from fourdhands.training.averaging import CommonStatistics, WeightAverage
 from fourdhands.training.callbacks import (
     LAST,
     Checkpoints,
@@ -129,7 +131,10 @@ class ReconstructionRun:
         mano: folder of converted MANO files; None for the open hand.
         out: the run's folder: config.yaml, log, last.ckpt, best.ckpt, pictures.
         resume: checkpoint to go on from, exactly.
-        initial_weights: checkpoint to take the network's weights from, for a new run.
+        initial_weights: checkpoint or bundle to take the network's weights from, for a new run;
+            `fourdhands import-weights` makes bundles of others' weights.
+        initial_parts: which parts of the network to take from it (backbone, spatial, ...), their
+            position embeddings resampled; all that it has if none is named.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -142,6 +147,7 @@ class ReconstructionRun:
     out: Path = Path("runs/reconstruction")
     resume: Path | None = None
     initial_weights: Path | None = None
+    initial_parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what concerns several parts."""
@@ -157,6 +163,21 @@ class ReconstructionRun:
             )
         if self.resume is not None and self.initial_weights is not None:
             raise ValueError("resume and initial_weights exclude each other: give one of them")
+        if self.initial_parts and self.initial_weights is None:
+            raise ValueError("initial_parts names parts of initial_weights: give that, too")
+
+
+class Run(Protocol):
+    """What every training run has, whatever it trains."""
+
+    @property
+    def trainer(self) -> TrainerConfig: ...  # noqa: D102
+    @property
+    def logger(self) -> str: ...  # noqa: D102
+    @property
+    def out(self) -> Path: ...  # noqa: D102
+    @property
+    def resume(self) -> Path | None: ...  # noqa: D102
 
 
 def train_reconstruction(run: ReconstructionRun) -> None:
@@ -166,9 +187,9 @@ def train_reconstruction(run: ReconstructionRun) -> None:
         ValueError: the configuration, the data or a checkpoint cannot be used.
         FileNotFoundError: a file is missing.
     """
-    _quieten()
+    quieten()
     # whatever is missing is said before a large network is built and anything is written
-    start_step = _check_start(run)
+    start_step = check_start(run)
     hand_assets = load_assets(run.mano)
     data = ClipDataModule(
         run.data,
@@ -179,12 +200,14 @@ def train_reconstruction(run: ReconstructionRun) -> None:
     data.setup("fit")
     hand_model = HandModel(hand_assets)
     stopper = Stopper(run.trainer.max_steps, run.trainer.max_minutes)
-    trainer = build_trainer(run, hand_model, stopper, start_step)
+    pictures = ValidationPictures(run.out, run.trainer.pictures, hand_model)
+    trainer = assemble_trainer(run, describe(config.to_dict(run)), pictures, stopper, start_step)
     torch.manual_seed(run.trainer.seed)
     network = TwoHandNetwork(_network_to_build(run), hand_model.mean_pose)
     if run.initial_weights is not None:
         weights = read_checkpoint(run.initial_weights)
-        load_network_weights(network, weights, run.initial_weights)
+        for phrase in start_from(network, weights, run.initial_weights, run.initial_parts):
+            _tell(f"not what {run.initial_weights} was trained with: {phrase}")
     module = Reconstruction(
         network,
         ReconstructionLoss(run.loss, hand_model),
@@ -192,6 +215,17 @@ def train_reconstruction(run: ReconstructionRun) -> None:
         max_steps=run.trainer.max_steps,
         seed=run.trainer.seed,
     )
+    run_training(trainer, module, data, run, stopper)
+
+
+def run_training(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    run: Run,
+    stopper: Stopper,
+) -> None:
+    """Train until the run's end, or until it is stopped, which is told with how to go on."""
     run.out.mkdir(parents=True, exist_ok=True)
     try:
         with stopper.listening():
@@ -207,7 +241,7 @@ def _tell(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def _how_to_go_on(run: ReconstructionRun) -> str:
+def _how_to_go_on(run: Run) -> str:
     """What to tell whoever has stopped a run."""
     saved = run.out / LAST if (run.out / LAST).exists() else run.resume
     if saved is None:
@@ -215,10 +249,21 @@ def _how_to_go_on(run: ReconstructionRun) -> str:
     return f"stopped; go on with --resume {saved}"
 
 
-def build_trainer(
-    run: ReconstructionRun, hand_model: HandModel, stopper: Stopper, start_step: int
+def assemble_trainer(
+    run: Run,
+    description: Mapping[str, Any],
+    pictures: pl.Callback,
+    stopper: Stopper,
+    start_step: int,
 ) -> pl.Trainer:
     """Lightning's trainer for a run.
+
+    Args:
+        run: of whatever is trained.
+        description: stored in its checkpoints.
+        pictures: draws validations.
+        stopper: ends the run.
+        start_step: the step it starts from.
 
     Raises:
         ValueError: the machine does not have what the run asks for.
@@ -233,11 +278,11 @@ def build_trainer(
             run.out,
             every_steps=trainer.checkpoint_every_steps,
             val_every_steps=trainer.val_every_steps,
-            description=describe(config.to_dict(run)),
+            description=description,
             stopper=stopper,
         ),
         Throughput(trainer.log_every_steps * trainer.accumulate),
-        ValidationPictures(run.out, trainer.pictures, hand_model),
+        pictures,
         ProgressBar(),
     ]
     try:
@@ -284,12 +329,13 @@ def _strategy(trainer: TrainerConfig) -> str | Strategy:
 
 def _network_to_build(run: ReconstructionRun) -> NetworkConfig:
     """Pretrained weights are not fetched where a checkpoint's will replace them."""
-    if run.resume is None and run.initial_weights is None:
+    parts = run.initial_parts or ("backbone",)
+    if run.resume is None and (run.initial_weights is None or "backbone" not in parts):
         return run.network
     return replace(run.network, backbone=replace(run.network.backbone, pretrained=False))
 
 
-def _build_logger(run: ReconstructionRun, start_step: int) -> Logger:
+def _build_logger(run: Run, start_step: int) -> Logger:
     if run.logger == "wandb":
         # no run of wandb's is resumed: a resumed run logs into one of its own, as below
         return WandbLogger(name=run.out.name, save_dir=run.out, project="fourdhands", resume=None)
@@ -300,15 +346,16 @@ def _build_logger(run: ReconstructionRun, start_step: int) -> Logger:
     return CSVLogger(run.out, **place, flush_logs_every_n_steps=run.trainer.log_every_steps)
 
 
-def _check_start(run: ReconstructionRun) -> int:
+def check_start(run: Run) -> int:
     """Refuse starts that cannot work or would overwrite a run, before anything is written.
 
     Returns:
         The step that the run starts from.
     """
     _check_folder(run.out)
-    if run.initial_weights is not None:
-        read_checkpoint(run.initial_weights, mmap=True)
+    initial_weights: Path | None = getattr(run, "initial_weights", None)
+    if initial_weights is not None:
+        read_checkpoint(initial_weights, mmap=True)
     if run.resume is None:
         if (run.out / LAST).exists():
             raise ValueError(
@@ -318,7 +365,7 @@ def _check_start(run: ReconstructionRun) -> int:
         return 0
     checkpoint, wanted = read_checkpoint(run.resume), config.to_dict(run)
     # fields that came after the checkpoint have their defaults
-    stored = config.from_dict(ReconstructionRun, checkpoint[KEY]["run"], source=str(run.resume))
+    stored = config.from_dict(type(run), checkpoint[KEY]["run"], source=str(run.resume))
     begun = config.to_dict(stored)
     for part in ("network", "optimizer"):
         require_same(begun, wanted, part, run.resume, may_change=MAY_CHANGE)
@@ -354,7 +401,7 @@ def _check_folder(out: Path) -> None:
         raise ValueError(f"out: {existing} may not be written to; name another folder")
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Leave out Lightning's advice and what we decided on purpose."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (

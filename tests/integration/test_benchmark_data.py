@@ -156,7 +156,7 @@ def test_joints_are_regressed_where_there_is_a_hand_model(
     for name, samples in (("mine", pair.predicted), ("truth", pair.true)):
         save_samples(samples, tmp_path / f"{name}.npz")
     assets = HandModel.open().assets
-    monkeypatch.setattr("fourdhands.evaluation.runs.load_assets", lambda folder: assets)
+    monkeypatch.setattr("fourdhands.evaluation.benchmark_runs.load_assets", lambda folder: assets)
     flags = ("--predictions", tmp_path / "mine.npz", "--data", tmp_path / "truth.npz")
     flags += ("--protocol", "interhand26m_intaghand")
     assert evaluate(*flags, "--out", tmp_path / "given") == 0

@@ -17,8 +17,10 @@ from fourdhands.hands.mano import HandModel
 from fourdhands.models.direction_map import DirectionConfig
 from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.structures import ClipBatch
 from fourdhands.training.losses import LossConfig, ReconstructionLoss
+from fourdhands.training.motion_prior import MotionPriorRun
 from fourdhands.training.optimizer import build_optimizer, build_schedule
 from fourdhands.training.runs import ReconstructionRun
 from tests.helpers.batches import random_batch
@@ -32,6 +34,8 @@ TYPES: dict[str, type] = {
     "model": NetworkConfig,
     "reconstruction": ReconstructionRun,
     "evaluation": EvaluationConfig,
+    "motion_prior": MotionPriorRun,
+    "refinement": RefinementConfig,
     "synthetic": SynthesizeConfig,
 }
 

@@ -1,5 +1,6 @@
 """Checkpoints: what they say of themselves, and refusing what is not one."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def test_hostile_files_execute_nothing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"evil.ckpt: not a readable checkpoint"):
         read_checkpoint(Path("evil.ckpt"))
     assert not Path("harm-was-done").exists()
+
+
+def test_zip_bombs_are_refused(checkpoint):
+    with zipfile.ZipFile(checkpoint) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in entries.items():
+            file.writestr(name, data)
+    with pytest.raises(ValueError, match=r"good.ckpt: not a readable checkpoint .*compressed"):
+        read_checkpoint(checkpoint)
 
 
 def test_other_networks_are_refused(checkpoint):

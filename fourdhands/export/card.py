@@ -1,0 +1,138 @@
+"""The model card of a bundle, made from the run: its data, its figures, its licences."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fourdhands import __version__
+from fourdhands.data.manifest import Manifest
+from fourdhands.export.bundle import read_json
+
+FREE: Final = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0")
+_COLUMNS: Final = ("model", "mean_pose")
+
+
+def write_card(
+    name: str,
+    run: Mapping[str, Any],
+    *,
+    parameters: int,
+    step: int | None,
+    weights: str,
+    metrics: Path | None,
+    sha256: str,
+) -> str:
+    """Write the card.
+
+    Args:
+        name: of the model.
+        run: the run's whole configuration.
+        parameters: of the network.
+        step: how many optimizer steps it has learned.
+        weights: which of a checkpoint's weights these are.
+        metrics: `metrics.json` of `eval.py`, if there is one.
+        sha256: of the checkpoint's file.
+
+    Raises:
+        ValueError: the metrics or a manifest cannot be read.
+    """
+    network, data = run["network"], run.get("data", {})
+    sets = [_manifest(Path(path)) for path in data.get("train", ())]
+    licences = {one.licence if one else "unknown" for _, one in sets}
+    if run.get("mano") is not None:
+        licences.add("MANO (https://mano.is.tue.mpg.de/license.html)")
+    free = licences <= set(FREE)
+    size = "x".join(map(str, network["crop_size"]))
+    parts = [p for p in ("direction", "relation", "joints_2d", "temporal") if network.get(p)]
+    steps = "" if step is None else f"; {step:,} steps"
+    return "\n".join(
+        (
+            "---",
+            "library_name: fourdhands",
+            f"license: {licences.pop().lower() if free and len(licences) == 1 else 'other'}",
+            "pipeline_tag: keypoint-detection",
+            "tags: [hand-pose-estimation, 3d-hand-reconstruction, mano]",
+            "---",
+            "",
+            f"# {name}",
+            "",
+            "Both hands in 3D from crops of photographs or video: rotations, shape, place in the",
+            "camera's frame, 21 joints. Made by fourdhands " + __version__ + ".",
+            "",
+            f"- network: `{network['backbone']['name']}`, crops of {size} (height x width), "
+            f"{', '.join(parts) or 'no further parts'}; {parameters:,} parameters",
+            f"- weights: {weights}{steps}",
+            f"- hand model: {'the open hand' if run.get('mano') is None else 'MANO, not included'}",
+            "",
+            "    import fourdhands",
+            '    predictor = fourdhands.load_predictor("FOLDER or hub id")',
+            "",
+            "Inputs, boxes, cameras, joint order, units: `config.json` and docs/export.md.",
+            "",
+            "## Trained on",
+            "",
+            *_data_lines(sets),
+            "",
+            "## Figures",
+            "",
+            *_metric_lines(metrics, sha256),
+            "",
+            "## Licence",
+            "",
+            *_licence_lines(sets, run.get("mano") is not None, free),
+            "",
+        )
+    )
+
+
+def _manifest(path: Path) -> tuple[Path, Manifest | None]:
+    return path, Manifest.load(path) if path.suffix == ".yaml" and path.is_file() else None
+
+
+def _data_lines(sets: Sequence[tuple[Path, Manifest | None]]) -> list[str]:
+    if not sets:
+        return ["Not on record."]
+    lines = ["| data | split | licence | source |", "|---|---|---|---|"]
+    for path, one in sets:
+        row = (one.title or one.name, one.split, one.licence, one.source) if one else ()
+        lines.append(f"| {' | '.join(row) if row else f'{path.name} | | not on record |'} |")
+    cited = [f"- {one.citation}" for _, one in sets if one and one.citation]
+    return [*lines, *(["", "To be cited:", "", *cited] if cited else [])]
+
+
+def _metric_lines(path: Path | None, sha256: str) -> list[str]:
+    if path is None:
+        return ["None on record; `eval.py` writes them."]
+    report = read_json(path)
+    try:
+        source, metrics = report["provenance"], report["metrics"]
+        same = source["checkpoint_sha256"] == sha256
+        other = "" if same else f", of another checkpoint ({source['checkpoint_sha256'][:12]})"
+        lines = [
+            f"On {source['data']} (sha256 {source['data_sha256'][:12]}), {report['clips']} clips"
+            f"{other}:",
+            "",
+            "| | model | mean pose |",
+            "|---|---|---|",
+        ]
+        for metric in metrics.values():
+            values = [metric.get(column, {}).get("value") for column in _COLUMNS]
+            cells = ["" if value is None else f"{value:.2f}" for value in values]
+            lines.append(f"| {metric['name']} ({metric['unit']}) | {' | '.join(cells)} |")
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no metrics.json of eval.py ({error!r})") from error
+    return lines
+
+
+def _licence_lines(
+    sets: Sequence[tuple[Path, Manifest | None]], mano: bool, free: bool
+) -> list[str]:
+    """What the data's licences mean for the weights; the last word is theirs."""
+    if free and sets:
+        return ["Everything that it was trained on may be used freely, with attribution."]
+    lines = ["The weights carry what the licences of their data ask for, research use only mostly:"]
+    lines += [f"- {one.name}: {one.licence}" for _, one in sets if one and one.licence not in FREE]
+    lines += [f"- {path.name}: not on record" for path, one in sets if one is None]
+    if mano:
+        lines.append("- MANO: its own licence; none of its arrays is in this folder")
+    return lines if len(lines) > 1 else ["Not on record."]

@@ -1,0 +1,351 @@
+"""Graphs as files: written, run, compared with the network they come from. Start at `write_graphs`.
+
+Beside the files, `graphs.json` says what goes in, what comes out, and how far each file's hands are
+from the network's own.
+"""
+
+import json
+import re
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from fourdhands.export.bundle import read_json
+from fourdhands.export.graphs import (
+    FRAME,
+    FRAME_INPUTS,
+    HANDS,
+    WINDOW,
+    Graph,
+    Inputs,
+    Precision,
+    Runner,
+    build_graphs,
+    eager,
+    example_frame,
+    is_free,
+)
+from fourdhands.export.predictor import Predictor
+from fourdhands.export.publish import preprocessing
+from fourdhands.export.skinning import GraphHandModel
+from fourdhands.files import replacing
+from fourdhands.structures import HandState
+
+Format = Literal["onnx", "pt2"]
+SUMMARY: Final = "graphs.json"
+OPSET: Final = 20
+_MAX_MODEL_BYTES: Final = 2**28
+
+
+def write_graphs(
+    predictor: Predictor,
+    out: Path,
+    *,
+    formats: Sequence[Format] = ("onnx",),
+    precisions: Sequence[Precision] = ("fp32",),
+    mesh: bool = False,
+    frames: Inputs | None = None,
+) -> dict[str, Any]:
+    """Write the frame and the window graph in every format and precision that is asked for.
+
+    Names are frame.onnx and window.onnx, frame_fp16.pt2 and so on. int8 has its matrix products in
+    8 bits and is ONNX alone, bf16 is .pt2 alone.
+
+    Args:
+        predictor: with the open hand, on the CPU.
+        out: a folder that is there.
+        formats: 'onnx', 'pt2'.
+        precisions: 'fp32', 'fp16', 'bf16', 'int8'.
+        mesh: whether the window graph gives joints and vertices of the open hand, too.
+        frames: inputs of the frame graph to measure errors with; noise if None.
+
+    Returns:
+        What was written to `graphs.json`.
+
+    Raises:
+        ValueError: a precision is in none of the formats, or the hand model is MANO.
+        ModuleNotFoundError: the extra `export` is not installed.
+    """
+    jobs = [(f, p) for p in precisions for f in formats if p not in _ELSEWHERE[f]]
+    for precision in precisions:
+        if precision not in [p for _, p in jobs]:
+            raise ValueError(f"{precision} cannot be written as {' or '.join(formats)}")
+    frames = example_frame(predictor, frames=6) if frames is None else frames
+    reference = build_graphs(predictor, mesh=mesh)
+    true = _stream({name: eager(graph) for name, graph in reference.items()}, frames)
+    summary: dict[str, Any] = {
+        "inputs": {name: _described(graph.inputs) for name, graph in reference.items()},
+        "outputs": {name: list(graph.outputs) for name, graph in reference.items()},
+        "preprocessing": preprocessing(predictor),
+        "hands_in_one_scene": is_free(predictor),
+        "files": {},
+    }
+    for kind, precision in jobs:
+        graphs = build_graphs(predictor, precision=precision, mesh=mesh)
+        files = {name: out / _file_name(name, precision, kind) for name in graphs}
+        for name, graph in graphs.items():
+            _WRITERS[kind](graph, files[name], precision)
+        found = _stream(
+            {name: open_graph(file, reference[name]) for name, file in files.items()}, frames
+        )
+        error = _errors(predictor, true, found)
+        for name, file in files.items():
+            summary["files"][file.name] = {"graph": name, "precision": precision} | error
+    with replacing(out / SUMMARY) as partial:
+        partial.write_text(json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
+_ELSEWHERE: Final[Mapping[Format, tuple[Precision, ...]]] = {"onnx": ("bf16",), "pt2": ("int8",)}
+
+
+def open_graph(path: Path, graph: Graph) -> Runner:
+    """A written graph as a function by names.
+
+    Args:
+        path: .onnx or .pt2.
+        graph: whose inputs and outputs it has.
+    """
+    if path.suffix == ".pt2":
+        program = read_program(path).module()
+
+        def run_program(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            with torch.no_grad():
+                found = program(*(inputs[name] for name in graph.inputs))
+            return dict(zip(graph.outputs, found, strict=True))
+
+        return run_program
+    import onnxruntime  # not at the top: an extra
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    taken = {one.name for one in session.get_inputs()}  # what nothing depends on is left out
+
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        arrays = {name: inputs[name].numpy() for name in graph.inputs if name in taken}
+        found = session.run(list(graph.outputs), arrays)
+        return {n: torch.from_numpy(a) for n, a in zip(graph.outputs, found, strict=True)}
+
+    return run
+
+
+def _file_name(graph: str, precision: Precision, kind: Format) -> str:
+    return f"{graph}.{kind}" if precision == "fp32" else f"{graph}_{precision}.{kind}"
+
+
+def _write_onnx(graph: Graph, path: Path, precision: Precision) -> None:
+    with warnings.catch_warnings():  # torch's own affair with its exporter
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(
+            graph.program(),
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert made is not None
+    for node in made.model.graph:  # where the code stood on this machine is nobody's matter
+        node.metadata_props.clear()
+    with replacing(path) as partial:
+        if precision == "int8":
+            _quantized(made, partial)
+        else:
+            made.save(partial)
+
+
+def _quantized(made: Any, path: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "fp32.onnx"
+        made.save(whole)
+        graph = onnx.load(whole).graph
+        vectors = {one.name for one in graph.initializer if len(one.dims) < 2}  # have no channels
+        nodes = [node for node in graph.node if node.op_type in _PRODUCTS]
+        quantize_dynamic(
+            whole,
+            path,
+            op_types_to_quantize=list(_PRODUCTS),
+            nodes_to_exclude=[node.name for node in nodes if vectors & set(node.input)],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+        )
+
+
+_PRODUCTS: Final = ("MatMul", "Gemm")
+
+
+def _write_program(graph: Graph, path: Path, precision: Precision) -> None:
+    program = graph.program()
+    program._example_inputs = None  # they would be pickled
+    program._guards_code = []  # they would be code; shapes that do not fit fail all the same
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+                node.meta.pop("nn_module_stack", None)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        torch.export.save(program, made)
+        made.replace(path)
+
+
+_WRITERS: Final[Mapping[Format, Callable[[Graph, Path, Precision], None]]] = {
+    "onnx": _write_onnx,
+    "pt2": _write_program,
+}
+
+# ---- reading .pt2 --------------------------------------------------------------------------------
+
+_ENTRY: Final = re.compile(
+    r"[^/]+/(data/(weights/(weight_\d+|model_weights_config\.json)"
+    r"|constants/(tensor_\d+|model_constants_config\.json)|sample_inputs/model\.pt)"
+    r"|models/model\.json|archive_format|archive_version|byteorder"
+    r"|\.data/(version|serialization_id))"
+)
+_TARGET: Final = re.compile(
+    r"torch\.ops\.aten\.\w+\.\w+|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)"
+    r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|pow|and_|or_)"
+    r"|torch\.sym_\w+|math\.(trunc|floor|ceil|sqrt)"
+)
+_EXPRESSION: Final = re.compile(
+    r"(Symbol\('[su]\d+'|Integer|Add|Mul|Pow|Min|Max|Mod|PythonMod|FloorDiv|CleanDiv|Eq|Ne|Lt|Le|Gt|Ge"
+    r"|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|Equality|Unequality|Rational|And|Or|Not"
+    r"|positive=True|nonnegative=True|integer=True|true|false|[su]\d+|[-+*/(), \d])*"
+)
+
+
+def read_program(path: Path) -> ExportedProgram:
+    """Read a .pt2 file that `write_graphs` wrote.
+
+    torch's reader unpickles what such a file has pickled and evaluates the expressions in it, so
+    the file is looked through first: it may have raw numbers, tensor operations and sizes alone.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or has anything else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such graph")
+    try:
+        with zipfile.ZipFile(path) as file:
+            _check_archive(file, path.stat().st_size)
+        return torch.export.load(path)
+    except _RefusedError as refused:
+        raise ValueError(
+            f"{path}: refused, {refused}, which graphs of fourdhands do not have; nothing was "
+            "executed"
+        ) from None
+    except (zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path}: not a readable graph ({reason})") from error
+
+
+class _RefusedError(Exception):
+    """The archive has something that could be executed."""
+
+
+def _check_archive(file: zipfile.ZipFile, size: int) -> None:
+    entries = file.infolist()
+    if sum(entry.file_size for entry in entries) > size or len(
+        {entry.filename for entry in entries}
+    ) < len(entries):
+        raise _RefusedError("its parts claim more than it holds")
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or not _ENTRY.fullmatch(entry.filename):
+            raise _RefusedError(f"it has a part '{entry.filename}'")
+        if entry.filename.endswith(".pt") and entry.file_size:
+            raise _RefusedError(f"it has pickled data in '{entry.filename}'")
+        if entry.filename.endswith(".json"):
+            if entry.file_size > _MAX_MODEL_BYTES:
+                raise _RefusedError(f"'{entry.filename}' has {entry.file_size} bytes")
+            for key, value in _leaves(json.loads(file.read(entry))):
+                _check_leaf(key, value)
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number and text with the key that it or the list around it stands under."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, key)
+    else:
+        yield key, value
+
+
+def _check_leaf(key: str, value: Any) -> None:
+    if key == "use_pickle" and value is not False:
+        raise _RefusedError("it has pickled weights")
+    if key == "guards_code":
+        raise _RefusedError("it has code in its guards")
+    if key == "target" and not _TARGET.fullmatch(str(value)):
+        raise _RefusedError(f"it calls '{value}'")
+    if key == "expr_str" and not _EXPRESSION.fullmatch(str(value)):
+        raise _RefusedError(f"it has the expression '{str(value)[:80]}'")
+
+
+# ---- how far hands are apart ---------------------------------------------------------------------
+
+
+def _stream(run: Mapping[str, Runner], frames: Inputs) -> dict[str, Tensor]:
+    """Both graphs as a stream uses them: frames one by one, then windows of half of them each."""
+    count = len(frames["crops"])
+    alone = [
+        run[FRAME]({name: frames[name][k : k + 1] for name in FRAME_INPUTS}) for k in range(count)
+    ]
+    features = torch.cat([found["features"] for found in alone])
+    length = (count + 1) // 2
+    windows = [list(range(length)), list(range(count - length, count))]
+
+    def of(values: Tensor) -> Tensor:
+        return torch.stack([values[index] for index in windows])
+
+    times = torch.arange(count, dtype=torch.float32) / 6
+    inputs = {"features": of(features), "times": of(times)}
+    inputs |= {name: of(frames[name]) for name in FRAME_INPUTS if name != "crops"}
+    return run[WINDOW](inputs)
+
+
+def _errors(
+    predictor: Predictor, true: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The largest difference of each output, and of joints about their wrist in millimetres."""
+    model = GraphHandModel(predictor.hand_model)
+    joints = []
+    for said in (true, found):
+        pose = {name: said[name].float() for name in HANDS[:4]}
+        hands = HandState(**pose)
+        posed = model(hands).joints
+        joints.append(posed - posed[..., :1, :])
+    apart = 1e3 * (joints[0] - joints[1]).norm(dim=-1)
+    return {
+        "largest_difference": {
+            name: float((true[name].float() - found[name].float()).abs().max()) for name in true
+        },
+        "joints_mm": {"mean": float(apart.mean()), "largest": float(apart.max())},
+    }
+
+
+def _described(inputs: Inputs) -> dict[str, Any]:
+    return {
+        name: {"type": str(value.dtype).removeprefix("torch."), "shape": list(value.shape)}
+        for name, value in inputs.items()
+    }
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What `write_graphs` noted."""
+    return dict(read_json(folder / SUMMARY))

@@ -1,0 +1,1 @@
+"""From per-frame predictions to smooth, physical hands in the world; read `refine.py` first."""

@@ -1,0 +1,142 @@
+"""A motion prior as refinement uses it: windows as one latent, completion with its uncertainty.
+
+Any `Completer` of `models.motion_prior` will do to fill gaps; only `MotionPrior` has latents.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor
+
+from fourdhands.models.motion_prior.prior import Completer, MotionPrior
+from fourdhands.models.motion_prior.time_base import window_starts
+from fourdhands.refinement.motion import turning
+
+DRAWS: Final = 4  # of the posterior, to see how sure a completion is
+LEAST_DEVIATION: Final = 0.25  # radians; a prior is no surer than its training data are like life
+GAP_DEVIATION: Final = 0.35  # radians a finger joint, where nobody says, in a short gap
+
+
+class RefinementPrior(Protocol):
+    """What the stages ask of a prior."""
+
+    def decode(self, latent: Tensor, times: Tensor) -> Tensor:
+        """Poses (B, T, S, 15, 3, 3) of latents (B, S, D) at seconds (B, T)."""
+        ...
+
+    def start(self, poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+        """Latents (B, S, D) of partly observed poses (B, T, S, 15, 3, 3)."""
+        ...
+
+    def complete(self, poses: Tensor, observed: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Poses of all frames, and how sure they are.
+
+        Args:
+            poses: (B, T, S, 15, 3, 3).
+            observed: (B, T, S) bool.
+            times: (B, T) seconds.
+
+        Returns:
+            (B, T, S, 15, 3, 3), and standard deviations (B, T, S, 15) in radians.
+        """
+        ...
+
+
+def adapted(prior: Completer | None) -> RefinementPrior | None:
+    """The prior as refinement uses it."""
+    if prior is None:
+        return None
+    return LatentPrior(prior) if isinstance(prior, MotionPrior) else CompletionPrior(prior)
+
+
+class CompletionPrior:
+    """A method that fills gaps and has no latent.
+
+    Args:
+        completer: of `models.motion_prior`.
+    """
+
+    def __init__(self, completer: Completer) -> None:
+        self._completer = completer
+
+    def decode(self, latent: Tensor, times: Tensor) -> Tensor:
+        """There is nothing to decode."""
+        raise ValueError("this prior has no latent; train one (train.py motion-prior)")
+
+    def start(self, poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+        """There is nothing to start from."""
+        raise ValueError("this prior has no latent; train one (train.py motion-prior)")
+
+    def complete(self, poses: Tensor, observed: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """See `RefinementPrior.complete`."""
+
+        def fill(poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+            return self._completer.complete(poses, observed, times)
+
+        filled = _by_times(fill, poses.float(), observed, times.float())
+        deviation = torch.full_like(filled[..., 0, 0], GAP_DEVIATION)
+        return filled, deviation
+
+
+class LatentPrior:
+    """HMP: the latents of a sequence's windows, one after the other, are one latent.
+
+    Args:
+        prior: trained.
+    """
+
+    def __init__(self, prior: MotionPrior) -> None:
+        self._prior = prior.eval().requires_grad_(False)
+
+    def decode(self, latent: Tensor, times: Tensor) -> Tensor:
+        """See `RefinementPrior.decode`."""
+
+        def decode(latent: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+            starts = window_starts(times, self._prior.span, self._prior.hop)
+            z = latent.unflatten(-1, (len(starts), -1))
+            return self._prior.decode(z, times, starts=starts)
+
+        return _by_times(decode, latent.float(), latent[..., 0] > 0, times.float())
+
+    def start(self, poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+        """See `RefinementPrior.start`."""
+
+        def encode(poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+            return self._prior.encode(poses, observed, times).mean.flatten(2)
+
+        return _by_times(encode, poses.float(), observed, times.float())
+
+    def complete(self, poses: Tensor, observed: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """See `RefinementPrior.complete`; deviations are those of draws from the posterior."""
+        prior = self._prior
+
+        def complete(poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+            latent = prior.encode(poses, observed, times)
+            mean = prior.complete(poses, observed, times)
+            middle = prior.decode(latent.mean, times, starts=latent.starts)
+            generator = torch.Generator().manual_seed(0)
+            squared = torch.zeros_like(poses[..., 0, 0])
+            for _ in range(DRAWS):
+                drawn = prior.decode(latent.draw(generator), times, starts=latent.starts)
+                squared += turning(middle, drawn).square().sum(-1) / DRAWS / 3
+            packed = torch.cat((mean.flatten(-2), squared.sqrt()[..., None]), -1)
+            return packed
+
+        packed = _by_times(complete, poses.float(), observed, times.float())
+        deviation = packed[..., 9].clamp_min(LEAST_DEVIATION)
+        return packed[..., :9].unflatten(-1, (3, 3)), deviation
+
+
+def _by_times(
+    function: Callable[[Tensor, Tensor, Tensor], Tensor],
+    values: Tensor,
+    observed: Tensor,
+    times: Tensor,
+) -> Tensor:
+    """Call with times (T,): together where all clips have the same, else one by one."""
+    if (times == times[:1]).all():
+        return function(values, observed, times[0])
+    return torch.cat(
+        [function(values[k : k + 1], observed[k : k + 1], times[k]) for k in range(len(times))]
+    )

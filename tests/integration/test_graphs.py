@@ -1,0 +1,171 @@
+"""Graphs say what the network says, for every batch size; their files execute nothing."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fourdhands.data.collate import CropConfig
+from fourdhands.export.graph_files import open_graph, read_program, read_summary, write_graphs
+from fourdhands.export.graphs import (
+    FRAME_INPUTS,
+    build_graphs,
+    eager,
+    example_frame,
+    example_window,
+)
+from fourdhands.export.predictor import Predictor
+from fourdhands.hands.mano import HandModel
+from fourdhands.models.direction_map import DirectionConfig
+from fourdhands.models.joints_2d import Joints2dConfig
+from fourdhands.models.network import TwoHandNetwork
+from tests.helpers.batches import random_batch
+from tests.helpers.runs import tiny_network
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_numpy.py"
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    torch.manual_seed(0)
+    hand_model = HandModel.open()
+    config = replace(
+        tiny_network(), direction=DirectionConfig(), joints_2d=Joints2dConfig(channels=8)
+    )
+    network = TwoHandNetwork(config, hand_model.mean_pose).eval()
+    for module in network.modules():  # statistics that are not 0 and 1, as after training
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+    return Predictor(network, hand_model.eval(), CropConfig((64, 48), 1.2, "separate"))
+
+
+@pytest.fixture(scope="module")
+def written(predictor, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("graphs")
+    write_graphs(predictor, out, formats=("onnx", "pt2"), mesh=True)
+    return out
+
+
+def test_both_graphs_are_the_predictor(predictor):
+    """A frame without one hand, another without any, as clips have them."""
+    batch = random_batch(predictor.hand_model, clips=2, frames=3)
+    batch.hand_present[0, 1, 1] = batch.hand_present[1, 2] = False
+    graphs = build_graphs(predictor, mesh=True)
+    frame = {"crops": batch.crops, "bbox": batch.bbox, "hand_visible": batch.hand_visible}
+    frame |= {"intrinsics": batch.camera.intrinsics, "image_size": batch.camera.image_size}
+    found = eager(graphs["frame"])({n: frame[n].flatten(0, 1) for n in FRAME_INPUTS})
+    window = {"features": found["features"].unflatten(0, (2, 3)), "times": batch.times} | frame
+    hands = eager(graphs["window"])(window)
+    expected = predictor(batch)
+    geometry = predictor.hand_model(expected.hands)
+    seen = batch.hand_visible
+    for name in ("global_orient", "hand_pose", "betas", "transl"):
+        torch.testing.assert_close(hands[name], vars(expected.hands)[name], atol=1e-5, rtol=0)
+    torch.testing.assert_close(hands["upsilon"], expected.upsilon, atol=1e-5, rtol=0)
+    torch.testing.assert_close(hands["vertices"], geometry.vertices, atol=1e-5, rtol=0)
+    places = expected.joint_logits.joints()[seen]
+    torch.testing.assert_close(found["joints_2d"].unflatten(0, (2, 3))[seen], places)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_files_agree_for_every_batch_size(predictor, written, kind):
+    graphs = build_graphs(predictor, mesh=True)
+    for name, sizes in (("frame", (1, 2, 7)), ("window", ((1, 1), (2, 5), (7, 3)))):
+        run = open_graph(written / f"{name}.{kind}", graphs[name])
+        for size in sizes:
+            inputs = (
+                example_frame(predictor, size)
+                if name == "frame"
+                else example_window(predictor, *size)
+            )
+            inputs["hand_visible"][0, ..., 1] = False
+            expected, found = eager(graphs[name])(inputs), run(inputs)
+            for output, value in expected.items():
+                torch.testing.assert_close(found[output], value, atol=1e-4, rtol=0, msg=output)
+
+
+def test_the_summary_tells_the_error(written):
+    summary = read_summary(written)
+    assert summary["outputs"]["window"][-1] == "vertices"
+    assert summary["files"].keys() == {"frame.onnx", "window.onnx", "frame.pt2", "window.pt2"}
+    for facts in summary["files"].values():
+        assert facts["joints_mm"]["largest"] < 0.1
+
+
+def test_mano_stays_out_of_graphs(predictor):
+    sides = tuple(replace(side, source="mano") for side in predictor.hand_model.assets)
+    mano = replace(predictor, hand_model=HandModel(sides))
+    with pytest.raises(ValueError, match="arrays of MANO, which may not be passed on"):
+        build_graphs(mano, mesh=True)
+    module = build_graphs(mano)["window"].module
+    assert module.hand_model is None
+    assert not module.network.mano_head.mean_rotations.any()
+    inputs = example_window(predictor, 2, 3)
+    plain, free = (eager(build_graphs(one)["window"])(inputs) for one in (mano, predictor))
+    torch.testing.assert_close(plain["hand_pose"], free["hand_pose"], atol=1e-5, rtol=0)
+    assert predictor.network.mano_head.mean_rotations.any()
+
+
+def changed(path: Path, out: Path, change) -> Path:
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(out, "w") as made:
+        for name in file.namelist():
+            for new, data in change(name, file.read(name)):
+                made.writestr(new, data)
+    return out
+
+
+def test_hostile_graphs_are_refused(written, tmp_path):
+    good, bad = written / "window.pt2", tmp_path / "bad.pt2"
+
+    def replaced(ending: str, old: bytes, new: bytes):
+        return lambda name, data: [
+            (name, data.replace(old, new) if name.endswith(ending) else data)
+        ]
+
+    for change, words in (
+        (lambda n, d: [(n, d if d or "sample" not in n else b"pickle")], "pickled data in"),
+        (
+            replaced("weights_config.json", b'"use_pickle": false', b'"use_pickle": true'),
+            "pickled w",
+        ),
+        (
+            replaced("model.json", b"torch.ops.aten.matmul.default", b"torch.load"),
+            "it calls 'torch",
+        ),
+        (replaced("model.json", b"Symbol('s", b"__import__('os"), "it has the expression"),
+        (replaced("model.json", b'"guards_code": []', b'"guards_code": ["exit()"]'), "code in its"),
+        (
+            lambda n, d: [(n, d)] + ([("x/extra/evil.so", b"")] if "order" in n else []),
+            "has a part",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            read_program(changed(good, bad, change))
+        assert "\n" not in str(caught.value)
+        assert "nothing was executed" in str(caught.value)
+    bad.write_bytes(good.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a readable graph"):
+        read_program(bad)
+
+
+def test_the_example_runs_without_this_package(predictor, written, tmp_path):
+    """With numpy and onnxruntime alone: every import of ours or of torch fails."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "photo.npy", rng.integers(0, 256, (240, 320, 3), np.uint8))
+    for name in ("fourdhands", "torch", "PIL"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not here')")
+    boxes = ["--box", "40", "50", "60", "80", "right", "--box", "180", "60", "90", "70", "left"]
+    command = [sys.executable, str(EXAMPLE), str(written), str(tmp_path / "photo.npy"), *boxes]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "right stands at" in done.stdout
+    assert "left stands at" in done.stdout
+    assert json.loads((written / "graphs.json").read_text())["hands_in_one_scene"]
