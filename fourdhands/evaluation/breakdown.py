@@ -24,7 +24,7 @@ from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, NUM_VERTICES
 
 Floats = NDArray[np.float64]
 MOST_PIECES: Final = 16
-"""Of a list that grows with the batches: many small pieces keep the memory between them from use."""
+"""Of a list that grows with the batches; many small ones keep the memory between them from use."""
 KEYPOINTS: Final[Mapping[Points, int]] = {"joints": NUM_JOINTS, "vertices": NUM_VERTICES}
 
 
