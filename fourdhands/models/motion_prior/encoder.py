@@ -12,8 +12,10 @@ LOG_VARIANCE: Final = (-8.0, 1.0)
 """Between these the encoder's log variances stay."""
 FARTHEST: Final = 5.0
 """Centimetres at a fingertip by which a guess may leave the straight line."""
-ALIKE: Final = (0.2, 0.05)
+ALIKE: Final = (0.25, 0.06)
 """The echo's difference at which it is half believed, and how sharply."""
+LONG: Final = 20.0
+"""Frames of a gap from which on an echo tells more than a smooth curve."""
 LASTING: Final = 34.0
 """Frames of a gap that a smooth curve is believed to cross, as a Gaussian's standard deviation."""
 SEEN_FREEDOM: Final = 0.3
@@ -142,14 +144,14 @@ class MotionEncoder(nn.Module):
 def first_trust(away: Tensor, difference: Tensor) -> Tensor:
     """What of each guess is believed before anything is learnt: (N, T, 3).
 
-    The echo, where the hand has moved alike before; else the smoothest curve, if the gap is short.
+    In a short gap the smoothest curve; in a longer one the echo, where the hand has moved alike.
 
     Args:
         away: (N, T, 2) frames to the last and next observed frame.
         difference: (N, T) of the best comparison, see `echo`.
     """
-    echoed = torch.sigmoid((ALIKE[0] - difference) / ALIKE[1])
     gap = away.sum(-1)
+    echoed = torch.sigmoid((ALIKE[0] - difference) / ALIKE[1]) * torch.sigmoid((gap - LONG) / 4)
     curve = (1 - echoed) * torch.exp(-(gap / LASTING).square() / 2)
     return torch.stack([curve, torch.zeros_like(curve), echoed], dim=-1)
 
