@@ -27,7 +27,7 @@ _ACROSS: Final = np.array([MANO_FINGERS.index(f) for f in ("index", "middle", "r
 GRASPS: Final = ("cylinder", "ball", "cup", "hook", "claw", "pinch index", "pinch middle", "fist")
 OPEN: Final = ("open", "relaxed", "flat", "spread", "cascade", "ball")
 WANDER_SPAN: Final = (-5.0, 25.0)
-_FASTEST: Final = 2.6  # Hz, of whole-finger rhythms; single fingers tap faster
+_FASTEST: Final = 1.6  # Hz, of whole-finger rhythms; single fingers tap faster
 
 
 def draw_pose(rng: np.random.Generator) -> Array:
@@ -154,7 +154,7 @@ def beat(rng: np.random.Generator, duration: float) -> Activity:
     Each finger has its own amplitude and lag; the rhythm's speed and size drift.
     """
     base, other = draw_pose(rng), draw_pose(rng)
-    rate = rng.uniform(0.35, _FASTEST)
+    rate = rng.uniform(0.3, _FASTEST)
     size, lag = rng.uniform(0.5, 1.0, 5), np.zeros(5)
     kind = rng.choice(3)
     if kind == 0:  # the whole hand
@@ -163,7 +163,7 @@ def beat(rng: np.random.Generator, duration: float) -> Activity:
         lag[_ACROSS] = np.arange(4) * rng.uniform(0.06, 0.25) * rng.choice((-1, 1))
     else:  # one or two fingers, from the knuckle above all; they may be faster
         size *= np.isin(np.arange(5), rng.choice(5, rng.integers(1, 3), replace=False))
-        rate = rng.uniform(0.6, 1.5 * _FASTEST)
+        rate = rng.uniform(0.4, 1.6 * _FASTEST)
         other = base.copy()
         other[:, 0] += np.radians(np.tile((25, 12, 6), 5) * rng.choice((-1, 1)))
     swing = within_limits(base + size[FINGER_OF_JOINT, None] * (other - base)) - base
