@@ -100,6 +100,10 @@ COMMANDS = Command(
         "import-weights": Command(
             "Convert the weights of others.", "fourdhands.cli.export:import_foreign"
         ),
+        "reconstruct": Command(
+            "Reconstruct the hands of a video.", "fourdhands.cli.reconstruct:reconstruct"
+        ),
+        "view": Command("Look at a reconstruction in the browser.", "fourdhands.cli.view:view"),
         "predict": Command(
             "Reconstruct the hands in photographs.", "fourdhands.cli.predict:predict"
         ),

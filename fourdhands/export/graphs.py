@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from fourdhands.data.copies import is_beside
 from fourdhands.export.predictor import Predictor, in_one_scene
 from fourdhands.export.skinning import GraphHandModel
 from fourdhands.geometry.camera import default_intrinsics
@@ -133,7 +134,8 @@ class WindowModule(nn.Module):
             batch.camera,
         )
         if self.hand_model is not None:
-            found = in_one_scene(found, batch, self.network.config.head, self.hand_model)
+            in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
+            found = in_one_scene(found, in_scene, self.network.config.head, self.hand_model)
         hands = found.map(Tensor.float).hands
         out = (hands.global_orient, hands.hand_pose, hands.betas, hands.transl, found.upsilon)
         if not self.mesh:

@@ -21,10 +21,12 @@ from fourdhands.models.heads import HeadConfig
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 from fourdhands.models.two_hands import PosesHands, between_wrists, reconciled_roots
 from fourdhands.skeleton import Side
-from fourdhands.structures import ClipBatch, HandGeometry, Predictions
+from fourdhands.structures import Camera, ClipBatch, FrameFeatures, HandGeometry, Predictions
 
 KIND: Final = "reconstruction"
 """What a bundle of a two-hand network says it is; those of other networks say otherwise."""
+USUAL_FPS: Final = 30.0
+"""Of training data, where `data.gap_fps` does not say."""
 _CROP_KEYS: Final = ("bbox_scale", "box")
 
 
@@ -36,11 +38,15 @@ class Predictor:
         network: in evaluation mode.
         hand_model: makes joints and vertices of the predicted parameters.
         crop: how hands have to be cropped for it.
+        window: frames that it was trained to fuse over time.
+        gap: seconds between them; 0 for single frames.
     """
 
     network: TwoHandNetwork
     hand_model: HandModel
     crop: CropConfig
+    window: int = 1
+    gap: float = 0.0
 
     @property
     def device(self) -> torch.device:
@@ -60,8 +66,38 @@ class Predictor:
         mirrored copy is no hand of the scene.
         """
         batch = batch.to(self.device)
-        network_says: Predictions = self.network(batch)
-        return in_one_scene(network_says, batch, self.network.config.head, self.hand_model)
+        in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
+        return self._together(self.network(batch), in_scene)
+
+    @torch.inference_mode()
+    def encode(
+        self, crops: Tensor, bbox: Tensor, hand_visible: Tensor, camera: Camera
+    ) -> FrameFeatures:
+        """What each frame says by itself (see `TwoHandNetwork.encode`), for windows to share."""
+        device = self.device
+        return self.network.encode(
+            crops.to(device), bbox.to(device), hand_visible.to(device), camera.to(device)
+        )
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        features: FrameFeatures,
+        times: Tensor,
+        hand_visible: Tensor,
+        bbox: Tensor,
+        camera: Camera,
+    ) -> Predictions:
+        """The hands of windows of encoded frames (see `TwoHandNetwork.decode`), consistent."""
+        device = self.device
+        visible = hand_visible.to(device)
+        says = self.network.decode(
+            features.to(device), times.to(device), visible, bbox.to(device), camera.to(device)
+        )
+        return self._together(says, visible)
+
+    def _together(self, network_says: Predictions, in_scene: Tensor) -> Predictions:
+        return in_one_scene(network_says, in_scene, self.network.config.head, self.hand_model)
 
     @torch.inference_mode()
     def confidence(
@@ -83,15 +119,21 @@ class Predictor:
 
 
 def in_one_scene(
-    network_says: Predictions, batch: ClipBatch, head: HeadConfig, hand_model: PosesHands
+    network_says: Predictions, in_scene: Tensor, head: HeadConfig, hand_model: PosesHands
 ) -> Predictions:
-    """What a network says of a batch, its hands in one camera frame (see `Predictor`)."""
+    """What a network says, its hands in one camera frame (see `Predictor`).
+
+    Args:
+        network_says: of windows.
+        in_scene: (B, T, S) hands that are visible, and no copies of others.
+        head: of the network.
+        hand_model: of its hands.
+    """
     predictions = network_says.map(Tensor.float)
     hands = predictions.hands
     upsilon = between_wrists(predictions.upsilon, head, hands, hand_model)
     roots = hand_model.roots(hands)
     moved = reconciled_roots(roots, upsilon) - roots
-    in_scene = batch.hand_visible & ~is_beside(batch.bbox, batch.camera.image_size)
     both = in_scene.all(-1)[..., None, None]
     transl = hands.transl + torch.where(both, moved, 0.0)
     return replace(predictions, hands=replace(hands, transl=transl), upsilon=upsilon)
@@ -197,4 +239,6 @@ def predictor_of(
         network=network.to(device).eval(),
         hand_model=hand_model.to(device).eval(),
         crop=config.from_dict(CropConfig, crop, source=f"{path}: data"),
+        window=int(data.get("num_frames", 1)),
+        gap=float(data.get("gap", 0)) / float(data.get("gap_fps") or USUAL_FPS),
     )

@@ -33,6 +33,8 @@ class Detection:
         score: 0 to 1.
         joints_2d: (21, 2) pixels in the common joint order, or None if the detector gives none.
         joint_scores: (21,) 0 to 1, or None with `joints_2d`.
+        joints_3d: (21, 3) metres, about anywhere, with the axes of a camera that looks straight at
+            the hand; None if the detector gives none.
     """
 
     side: Side
@@ -40,6 +42,7 @@ class Detection:
     score: float
     joints_2d: NDArray[np.float32] | None = None
     joint_scores: NDArray[np.float32] | None = None
+    joints_3d: NDArray[np.float32] | None = None
 
 
 class Detector(Protocol):

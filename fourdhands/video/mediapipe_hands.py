@@ -26,6 +26,10 @@ MAX_HANDS: Final = 8
 MIN_PALM_SCORE: Final = 0.2
 MIN_LONE_SCORE: Final = 0.7
 """A hand that one look alone shows needs a surer side than this to count."""
+MAX_FOLLOWED: Final = 4
+MIN_FOLLOW_SCORE: Final = 0.5
+MOST_WAIT: Final = 8
+"""Frames between looks in all ways, at most."""
 CUT_MARGIN: Final = 0.02
 """Hands nearer to the cut border of a tile than this fraction of its size may go on beyond it."""
 
@@ -95,10 +99,14 @@ class MediaPipeDetector:
 
     def __call__(self, image: Image) -> list[Detection]:
         """Find the hands of an RGB image (H, W, 3), every hand once."""
-        with _quiet_native_logs():
-            found = [hand for look in self._looks for hand in self._look(image, look)]
+        found = self.all_of(image)
         lone_score = MIN_LONE_SCORE if len(self._looks) > 1 else 0.0
         return merge_duplicates(found, min_lone_score=lone_score)
+
+    def all_of(self, image: Image) -> list[Detection]:
+        """What each look shows, the most trusted first; a hand may come often."""
+        with _quiet_native_logs():
+            return [hand for look in self._looks for hand in self._look(image, look)]
 
     def _look(self, image: Image, look: Look) -> Iterator[Detection]:
         height, width = image.shape[:2]
@@ -107,18 +115,97 @@ class MediaPipeDetector:
             return
         turned = np.ascontiguousarray(np.rot90(part, look.turns))
         answer = self._models[look.model].process(turned)
-        for landmarks, handedness in zip(
-            answer.multi_hand_landmarks or (), answer.multi_handedness or (), strict=True
+        for landmarks, in_space, handedness in zip(
+            answer.multi_hand_landmarks or (),
+            answer.multi_hand_world_landmarks or (),
+            answer.multi_handedness or (),
+            strict=True,
         ):
             category = handedness.classification[0]
-            joints_2d = unturn(_pixels(landmarks, turned), turned.shape, look.turns) + offset
-            hand = make_detection(category.label, category.score, joints_2d, (width, height))
+            joints_2d = unturn(_pixels(landmarks, turned.shape), turned.shape, look.turns) + offset
+            joints_3d = unturn_directions(_metres(in_space), look.turns)
+            hand = make_detection(
+                category.label, category.score, joints_2d, (width, height), joints_3d
+            )
             if (hand.bbox[2:] > 0).all() and not _is_cut(hand, offset, part, image):
                 yield hand
 
 
+class FollowingDetector:
+    """Hands of a video's frames: MediaPipe follows them, and looks again where it lost one.
+
+    Every frame is looked at three times: by the model that goes on where the hand was in the frame
+    before, and by both models as if the frame were a photograph. A frame in which a side is missing
+    is looked at in all ways; where that does not help for a while, more and more rarely.
+
+    Raises:
+        ValueError: MediaPipe is missing or carries no models.
+    """
+
+    def __init__(self) -> None:
+        self._plain = MediaPipeDetector(ALL_LOOKS[:2])
+        self._more = MediaPipeDetector(ALL_LOOKS[2:])
+        self._solution = _import_solution()
+        self._wait = self._patience = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the frames before, as after a cut."""
+        with _quiet_native_logs():
+            self._follower = self._solution.Hands(
+                static_image_mode=False,
+                max_num_hands=MAX_FOLLOWED,
+                model_complexity=1,
+                min_detection_confidence=MIN_PALM_SCORE,
+                min_tracking_confidence=MIN_FOLLOW_SCORE,
+            )
+            self._follower.process(np.zeros((64, 64, 3), np.uint8))
+        self._wait = self._patience = 0
+
+    def __call__(self, image: Image) -> list[Detection]:
+        """Find the hands of the next frame (H, W, 3), every hand once."""
+        with _quiet_native_logs():
+            found = list(_read(self._follower.process(image), image.shape))
+        found += self._plain.all_of(image)
+        hands = merge_duplicates(found)
+        if len({hand.side for hand in hands}) == len(Side):
+            self._patience = 0
+        elif self._wait:
+            self._wait -= 1
+        else:
+            more = merge_duplicates(found + self._more.all_of(image), min_lone_score=MIN_LONE_SCORE)
+            self._patience = 0 if len(more) > len(hands) else min(self._patience + 1, MOST_WAIT)
+            self._wait = self._patience
+            hands = more if len(more) >= len(hands) else hands
+        return hands
+
+
+def _read(answer: Any, shape: tuple[int, ...]) -> Iterator[Detection]:
+    """What MediaPipe says of a whole image."""
+    for landmarks, in_space, handedness in zip(
+        answer.multi_hand_landmarks or (),
+        answer.multi_hand_world_landmarks or (),
+        answer.multi_handedness or (),
+        strict=True,
+    ):
+        category = handedness.classification[0]
+        hand = make_detection(
+            category.label,
+            category.score,
+            _pixels(landmarks, shape),
+            (shape[1], shape[0]),
+            _metres(in_space),
+        )
+        if (hand.bbox[2:] > 0).all():
+            yield hand
+
+
 def make_detection(
-    label: str, score: float, joints_2d: Floats, image_size: tuple[int, int]
+    label: str,
+    score: float,
+    joints_2d: Floats,
+    image_size: tuple[int, int],
+    joints_3d: Floats | None = None,
 ) -> Detection:
     """One hand in our terms.
 
@@ -127,6 +214,7 @@ def make_detection(
         score: how sure MediaPipe is of the label.
         joints_2d: (21, 2) pixels; MediaPipe's order is the common one.
         image_size: width, height.
+        joints_3d: (21, 3) metres, or None.
     """
     inside = ((joints_2d >= -0.5) & (joints_2d <= np.array(image_size) - 0.5)).all(-1)
     return Detection(
@@ -135,6 +223,7 @@ def make_detection(
         score=float(score),
         joints_2d=joints_2d.astype(np.float32),
         joint_scores=(score * inside).astype(np.float32),
+        joints_3d=None if joints_3d is None else joints_3d.astype(np.float32),
     )
 
 
@@ -147,8 +236,19 @@ def unturn(points: Floats, shape: tuple[int, ...], turns: int) -> Floats:
     return points
 
 
-def _pixels(landmarks: Any, image: Image) -> Floats:
-    height, width = image.shape[:2]  # the image spans 0 to 1 there, -0.5 to size - 0.5 here
+def unturn_directions(points: Floats, turns: int) -> Floats:
+    """Camera axes (N, 3) of `numpy.rot90(image, turns)` in those of the image."""
+    for _ in range(turns % 4):
+        points = np.stack((-points[:, 1], points[:, 0], points[:, 2]), -1)
+    return points
+
+
+def _metres(landmarks: Any) -> Floats:
+    return np.array([(landmark.x, landmark.y, landmark.z) for landmark in landmarks.landmark])
+
+
+def _pixels(landmarks: Any, shape: tuple[int, ...]) -> Floats:
+    height, width = shape[:2]  # the image spans 0 to 1 there, -0.5 to size - 0.5 here
     unit = np.array([(landmark.x, landmark.y) for landmark in landmarks.landmark])
     return unit * (width, height) - 0.5
 

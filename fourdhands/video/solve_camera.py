@@ -1,0 +1,191 @@
+"""How the camera moved: read from a file, or found by structure from motion (pycolmap, optional).
+
+A camera that stands still is told first, as structure from motion finds a motion for anything: on a
+still background it follows the person. Hands are masked.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+from tqdm import tqdm
+
+from fourdhands.refinement.camera_motion import (
+    CameraMotion,
+    read_camera,
+    world_from_cam_to_cam_from_world,
+)
+from fourdhands.video.detect import corners
+from fourdhands.video.frames import Video
+from fourdhands.video.reconstruct import CameraSolver, SolvedCamera
+from fourdhands.video.search import Search
+
+MOST_IMAGES: Final = 180
+"""Of a shot; of longer ones every second, third, ... frame is solved."""
+FEWEST_REGISTERED: Final = 0.7
+FEWEST_IMAGES: Final = 8
+HEIGHT: Final = 720
+OVERLAP: Final = 8
+"""Frames that each one is matched with."""
+MASK: Final = 1.8
+"""Hands' boxes are masked grown by this: wrists and sleeves move with them."""
+REMEDY: Final = (
+    "install it with `pip install pycolmap`, or give the camera's motion by --camera FILE"
+)
+Poses = NDArray[np.float64]
+
+
+def camera_of_file(path: Path) -> CameraSolver:
+    """A solver that reads a file; of one shot, or of all frames."""
+
+    def read(video: Video, found: Search, focal_length: float | None) -> SolvedCamera:
+        motion = read_camera(path, len(found.times), fps=video.fps)
+        focal = None
+        if motion.intrinsics is not None:
+            focal = float((motion.intrinsics[0, 0] + motion.intrinsics[1, 1]) / 2)
+        parts = tuple(motion.frames(start, stop) for start, stop in found.shots)
+        return SolvedCamera(parts, focal, f"file {path.name}")
+
+    return read
+
+
+def solve_camera(video: Video, found: Search, focal_length: float | None) -> SolvedCamera:
+    """Solve each shot whose background moves; the others stand still.
+
+    Where pycolmap is missing or finds nothing, the camera is taken to stand still and a note says
+    so.
+    """
+    if all(found.still):
+        return SolvedCamera((None,) * len(found.shots), None, "stands still, as its background")
+    try:
+        import pycolmap
+    except ImportError:
+        note = f"--camera solve needs pycolmap: {REMEDY}; the camera is taken to stand still"
+        return SolvedCamera((None,) * len(found.shots), None, "taken to stand still", (note,))
+    motions: list[CameraMotion | None] = []
+    focals: list[float] = []
+    notes: list[str] = []
+    for number, (start, stop) in enumerate(found.shots):
+        if found.still[number]:
+            motions.append(None)
+            continue
+        solved = _solve_shot(pycolmap, video, found, start, stop, focal_length)
+        if isinstance(solved, str):
+            notes.append(f"shot {number + 1}: {solved}; the camera is taken to stand still there")
+            motions.append(None)
+        else:
+            motions.append(solved[0])
+            focals.append(solved[1])
+    focal = float(np.median(focals)) if focals else None
+    source = "structure from motion" if focals else "taken to stand still"
+    return SolvedCamera(tuple(motions), focal, source, tuple(notes))
+
+
+def _solve_shot(
+    pycolmap: Any, video: Video, found: Search, start: int, stop: int, focal_length: float | None
+) -> tuple[CameraMotion, float] | str:
+    """The motion and the focal length, or why there is none."""
+    step = -(-(stop - start) // MOST_IMAGES)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scale = _write_images(video, found, start, stop, step, folder)
+        focal = None if focal_length is None else focal_length * scale
+        reconstruction = _map(pycolmap, folder, video, scale, focal)
+        if reconstruction is None:
+            return "structure from motion found no model"
+        frames, poses = _registered(reconstruction)
+        camera = next(iter(reconstruction.cameras.values()))
+        found_focal = float(camera.focal_length) / scale
+    wanted = len(range(start, stop, step))
+    if len(frames) < max(FEWEST_IMAGES, FEWEST_REGISTERED * wanted):
+        return f"structure from motion placed only {len(frames)} of {wanted} frames"
+    every = _between(frames, poses, np.arange(start, stop))
+    return CameraMotion(every, source="structure from motion"), focal_length or found_focal
+
+
+def _write_images(
+    video: Video, found: Search, start: int, stop: int, step: int, folder: Path
+) -> float:
+    """Pictures and masks of every `step`-th frame; how much smaller they are."""
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    scale = min(1.0, HEIGHT / min(video.image_size))
+    for frame in tqdm(video, desc="camera: reading", unit="frame", total=video.estimated_frames):
+        if frame.index >= stop:
+            break
+        if frame.index < start or (frame.index - start) % step:
+            continue
+        image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+        mask = np.full(image.shape[:2], 255, np.uint8)
+        for hand in found.detections[frame.index]:
+            low, high = corners(np.concatenate((hand.bbox[:2], MASK * hand.bbox[2:])))
+            left, top = np.maximum(low, 0).astype(int)
+            right, bottom = np.maximum(high, 0).astype(int)
+            mask[top : bottom + 1, left : right + 1] = 0
+        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        name = f"{frame.index:07d}.jpg"
+        cv2.imwrite(str(folder / "images" / name), cv2.resize(image, size))
+        cv2.imwrite(str(folder / "masks" / f"{name}.png"), cv2.resize(mask, size))
+    return scale
+
+
+def _map(
+    pycolmap: Any, folder: Path, video: Video, scale: float, focal_length: float | None
+) -> Any:
+    """The largest model, or None."""
+    database, images = folder / "database.db", folder / "images"
+    reader = pycolmap.ImageReaderOptions()
+    reader.mask_path = str(folder / "masks")
+    reader.camera_model = "SIMPLE_PINHOLE"
+    if focal_length is not None:
+        width, height = (value * scale for value in video.image_size)
+        reader.camera_params = f"{focal_length},{width / 2},{height / 2}"
+    device = pycolmap.Device.cpu
+    pycolmap.extract_features(
+        database, images, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
+        device=device,
+    )  # fmt: skip
+    pairing = pycolmap.SequentialPairingOptions()
+    pairing.overlap, pairing.loop_detection = OVERLAP, False
+    pycolmap.match_sequential(database, pairing_options=pairing, device=device)
+    output = folder / "model"
+    output.mkdir()
+    if focal_length is None:
+        # the incremental mapper settles on wrong focal lengths where it may choose one
+        models = pycolmap.global_mapping(database, images, output)
+    else:
+        options = pycolmap.IncrementalPipelineOptions()
+        options.ba_refine_focal_length = options.ba_refine_extra_params = False
+        models = pycolmap.incremental_mapping(database, images, output, options)
+    return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+
+
+def _registered(reconstruction: Any) -> tuple[NDArray[np.int64], Poses]:
+    """Frames in order of time, and their poses (N, 4, 4)."""
+    found = []
+    for image in reconstruction.images.values():
+        pose = image.cam_from_world
+        pose = pose() if callable(pose) else pose
+        if pose is None:
+            continue
+        matrix = np.eye(4)
+        matrix[:3] = np.asarray(pose.matrix())
+        found.append((int(Path(image.name).stem), matrix))
+    found.sort(key=lambda one: one[0])
+    return np.array([frame for frame, _ in found]), np.array([pose for _, pose in found])
+
+
+def _between(frames: NDArray[np.int64], poses: Poses, wanted: NDArray[np.int64]) -> Poses:
+    """Poses (T, 4, 4) at every frame, on arcs and lines between those that are known."""
+    inverse = world_from_cam_to_cam_from_world(poses)
+    inside = np.clip(wanted, frames[0], frames[-1])
+    result = np.tile(np.eye(4), (len(wanted), 1, 1))
+    turns = Slerp(frames, Rotation.from_matrix(inverse[:, :3, :3]))
+    result[:, :3, :3] = turns(inside).as_matrix()
+    for axis in range(3):
+        result[:, axis, 3] = np.interp(inside, frames, inverse[:, axis, 3])
+    return world_from_cam_to_cam_from_world(result)
