@@ -7,10 +7,12 @@ from torch import Tensor
 
 from fourdhands import config
 from fourdhands.export.bundle import write_manifest
+from fourdhands.export.checkpoint import MOTION_PRIOR, kind_of
 from fourdhands.export.graph_files import Format, write_graphs
 from fourdhands.export.graphs import Precision, frame_inputs
 from fourdhands.export.hub import find_source, push_bundle
 from fourdhands.export.importers import Source, import_weights
+from fourdhands.export.motion_prior import export_motion_prior
 from fourdhands.export.predictor import Predictor
 from fourdhands.export.publish import Weights, export_bundle
 from fourdhands.models.network import NetworkConfig
@@ -38,13 +40,14 @@ def export(
     """Write a checkpoint as a bundle: weights, configuration, model card, manifest.
 
     Args:
-        checkpoint: Of training, or a bundle (a folder, or owner/name on the hub).
+        checkpoint: Of training, a network's or a motion prior's, or a bundle (a folder, or
+            owner/name on the hub).
         out: Folder of the bundle.
         weights: average is the moving average (EMA), trained the weights that training goes on
             with, saved what the checkpoint gives: the average, if the run had one.
         open_hand: Put the open hand into the bundle.
-        metrics: File metrics.json of eval.py for the card; that of the run's folder eval if not
-            given.
+        metrics: File metrics.json of eval.py (of a prior: of `fourdhands motion evaluate`) for the
+            card; that of the run's folder eval if not given.
         name: Of the model, for the card.
         mano: Folder that `fourdhands hands import` wrote, if the run's is not where it was.
         graphs: Write the network's graphs, too, as onnx or pt2; once for each.
@@ -62,6 +65,14 @@ def export(
     formats: tuple[Format, ...] = _among(graphs, get_args(Format), "graphs")
     precisions: tuple[Precision, ...] = _among(precision, get_args(Precision), "precision")
     path = find_source(checkpoint)
+    if kind_of(path) == MOTION_PRIOR:
+        of_networks = {"graphs": graphs, "precision": precision, "mesh": mesh, "photos": photos}
+        of_networks |= {"open_hand": open_hand, "mano": mano}
+        if given := [flag for flag, value in of_networks.items() if value]:
+            raise ValueError(f"--{given[0]}: {path} is a motion prior, it has no hand model")
+        export_motion_prior(path, out, weights=weights, metrics=metrics, name=name)
+        _publish(out, push, public=public)
+        return
     predictor = export_bundle(
         path,
         out,
@@ -88,6 +99,10 @@ def export(
                 f"{file}: joints {apart['mean']:.4f} mm from the network's own on average, "
                 f"{apart['largest']:.4f} mm at most"
             )
+    _publish(out, push, public=public)
+
+
+def _publish(out: Path, push: str | None, *, public: bool) -> None:
     files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
     print(f"written to {out}: {', '.join(files)}")
     if push is not None:
