@@ -1,5 +1,7 @@
 """`fourdhands export` and `fourdhands import-weights`: checkpoints for others, and from others."""
 
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,7 +10,7 @@ from torch import Tensor
 from fourdhands import config
 from fourdhands.export.bundle import write_manifest
 from fourdhands.export.checkpoint import MOTION_PRIOR, kind_of
-from fourdhands.export.graph_files import Format, write_graphs
+from fourdhands.export.graph_files import Format, check_graphs, write_graphs
 from fourdhands.export.graphs import Precision, frame_inputs
 from fourdhands.export.hub import find_source, push_bundle
 from fourdhands.export.importers import Source, import_weights
@@ -73,6 +75,7 @@ def export(
         export_motion_prior(path, out, weights=weights, metrics=metrics, name=name)
         _publish(out, push, public=public)
         return
+    wanted = {"formats": formats, "precisions": precisions or ("fp32",), "mesh": mesh}
     predictor = export_bundle(
         path,
         out,
@@ -81,25 +84,30 @@ def export(
         metrics=metrics,
         name=name,
         mano=mano,
+        check=functools.partial(check_graphs, **wanted) if formats else None,
     )
-    if graphs:
-        frames = _frames(predictor, tuple(map(Path, photos))) if photos else None
-        summary = write_graphs(
-            predictor,
-            out,
-            formats=formats,
-            precisions=precisions or ("fp32",),
-            mesh=mesh,
-            frames=frames,
-        )
-        write_manifest(out)
-        for file, facts in summary["files"].items():
-            apart = facts["joints_mm"]
-            print(
-                f"{file}: joints {apart['mean']:.4f} mm from the network's own on average, "
-                f"{apart['largest']:.4f} mm at most"
-            )
+    if formats:
+        _write_graphs(predictor, out, tuple(map(Path, photos)), **wanted)
     _publish(out, push, public=public)
+
+
+def _write_graphs(predictor: Predictor, out: Path, photos: tuple[Path, ...], **wanted: Any) -> None:
+    """All graphs or none into the bundle, and how far their hands are from the network's."""
+    frames = _frames(predictor, photos) if photos else None
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        try:
+            summary = write_graphs(predictor, Path(folder), frames=frames, **wanted)
+        except ValueError as error:
+            raise ValueError(f"{error}; the bundle in {out} is there, without graphs") from error
+        for file in Path(folder).iterdir():
+            file.replace(out / file.name)
+    write_manifest(out)
+    for name, facts in summary["files"].items():
+        apart = facts["joints_mm"]
+        print(
+            f"{name}: joints {apart['mean']:.4f} mm from the network's own on average, "
+            f"{apart['largest']:.4f} mm at most"
+        )
 
 
 def _publish(out: Path, push: str | None, *, public: bool) -> None:

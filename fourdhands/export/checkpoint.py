@@ -159,7 +159,11 @@ def load_network_weights(
 
 
 def build_checked(
-    build: Callable[[], Module], checkpoint: Mapping[str, Any], path: Path
+    build: Callable[[], Module],
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    *,
+    outline: Callable[[], torch.nn.Module] | None = None,
 ) -> Module:
     """Build a checkpoint's network, and load its weights.
 
@@ -170,6 +174,7 @@ def build_checked(
         build: makes the network.
         checkpoint: of `read_checkpoint`.
         path: of the checkpoint, for messages.
+        outline: makes one of the same shapes on the meta device, if `build` cannot.
 
     Raises:
         ValueError: configuration and weights do not fit each other.
@@ -183,7 +188,7 @@ def build_checked(
     if not checkpoint[KEY].get("parts"):
         try:
             with torch.device("meta"):
-                shapes = build().state_dict()
+                shapes = (outline or build)().state_dict()
         except _NO_NETWORK as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"{path}: its configuration makes no network ({reason})") from error

@@ -22,7 +22,7 @@ from fourdhands.models.motion_prior.vae import MotionPriorConfig
 from fourdhands.skeleton import MANO_JOINT_NAMES
 
 USE: Final = {
-    "poses": "(B, T, S, 15, 3, 3) rotations of MANO's finger joints in its order, relative to their "
+    "poses": "(B, T, S, 15, 3, 3) rotations of MANO's finger joints in its order, each in its "
     "parent, the mean pose included (flat_hand_mean=True); no wrist, place or shape",
     "left_hand": "true left hands go in and come out; inside, they are mirrored",
     "sides": ["right", "left"],

@@ -249,7 +249,10 @@ def predictor_of(
         raise ValueError(f"{path}: data: {', '.join(_TIMING)} have to be numbers")
     own_config = replace(network_config, backbone=backbone)
     network = build_checked(
-        lambda: TwoHandNetwork(own_config, hand_model.mean_pose), checkpoint, path
+        lambda: TwoHandNetwork(own_config, hand_model.mean_pose),
+        checkpoint,
+        path,
+        outline=lambda: TwoHandNetwork(own_config),
     )
     return Predictor(
         network=network.to(device).eval(),

@@ -1,6 +1,7 @@
 """From a checkpoint to a bundle. Read `export_bundle` first."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -35,6 +36,7 @@ def export_bundle(
     metrics: Path | None = None,
     name: str | None = None,
     mano: Path | None = None,
+    check: Callable[[Predictor], object] | None = None,
 ) -> Predictor:
     """Write a checkpoint of training, or a bundle anew, as a bundle.
 
@@ -47,6 +49,7 @@ def export_bundle(
         metrics: `metrics.json` of `eval.py`; that in `eval` beside the checkpoint, if None.
         name: of the model; that of the checkpoint's folder if None.
         mano: folder of converted MANO files; the run's, if None.
+        check: may refuse the predictor before anything is written.
 
     Returns:
         A predictor with the weights that were written.
@@ -58,6 +61,8 @@ def export_bundle(
     check_free(out)
     content = with_weights(read_checkpoint(checkpoint), weights, checkpoint)
     predictor = predictor_of(content, checkpoint, mano=mano)
+    if check is not None:
+        check(predictor)
     own = dict(content[KEY])
     run, step = dict(own["run"]), content.get("global_step", own.get("step"))
     state = dict(predictor.network.state_dict())

@@ -73,7 +73,7 @@ def test_the_card_tells_figures_and_licences(checkpoint, tmp_path):
     assert "| HMP | 2.25 |" in card and "of another checkpoint (abc)" in card
     assert "license: other" in card and "AMASS's own, not commercial" in card
     (tmp_path / "metrics.json").write_text("{}")
-    with pytest.raises(ValueError, match="no metrics.json of `fourdhands motion evaluate`"):
+    with pytest.raises(ValueError, match=r"no metrics.json of `fourdhands motion evaluate`"):
         export_motion_prior(tmp_path / "a.ckpt", tmp_path / "c", metrics=tmp_path / "metrics.json")
     assert not (tmp_path / "c").exists()
 
