@@ -187,8 +187,8 @@ PEERS = {
 }
 
 
-@pytest.mark.parametrize("peer", ["hamer", "omnihands"])
-def test_the_peers_presets_have_graphs(peer, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("peer", "kind"), [("hamer", "pt2"), ("omnihands", "onnx")])
+def test_the_peers_presets_have_graphs(peer, kind, tmp_path, monkeypatch):
     """Their parts in small; ONNX with its numbers in a file beside, as for weights above 1.5 GB."""
     monkeypatch.setattr(graph_files, "_ONE_FILE", 1)
     torch.manual_seed(0)
@@ -205,14 +205,15 @@ def test_the_peers_presets_have_graphs(peer, tmp_path, monkeypatch):
     hand_model = HandModel.open()
     network = TwoHandNetwork(config, hand_model.mean_pose).eval()
     made = Predictor(network, hand_model.eval(), CropConfig((64, 48), 2.0, "separate"))
-    summary = write_graphs(made, tmp_path, formats=("onnx", "pt2"), mesh=True)
-    assert {"frame.onnx.data", "window.onnx.data"} < {p.name for p in tmp_path.iterdir()}
-    assert len(list(tmp_path.iterdir())) == 7
+    summary = write_graphs(made, tmp_path, formats=(kind,), mesh=True)
+    names = {f"frame.{kind}", f"window.{kind}", "graphs.json"}
+    names |= {"frame.onnx.data", "window.onnx.data"} if kind == "onnx" else set()
+    assert {p.name for p in tmp_path.iterdir()} == names
     for name, facts in summary["files"].items():
         assert max(facts["largest_difference"].values()) < 1e-4, name
     graphs = build_graphs(made, mesh=True)
     inputs = example_window(made, 7, 2)
-    found = open_graph(tmp_path / "window.onnx", graphs["window"])(inputs)
+    found = open_graph(tmp_path / f"window.{kind}", graphs["window"])(inputs)
     for name, value in eager(graphs["window"])(inputs).items():
         torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0, msg=name)
 
