@@ -74,3 +74,12 @@ def blend_windows(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """Pass from one window's poses (N, T, 15, 3, 3) to the next one's, smoothly, share (T,)."""
     smooth = share.square() * (3 - 2 * share)
     return slerp(first, second, smooth[None, :, None].to(first.dtype))
+
+
+def b_splines(times: Tensor, spacing: float, count: int) -> Tensor:
+    """Uniform cubic B-splines: (..., T) seconds to (..., T, count); the first peaks before 0."""
+    centres = torch.arange(-1, count - 1, device=times.device)
+    x = (times[..., None] / spacing - centres).abs()
+    near = 2 / 3 - x.square() + x**3 / 2
+    far = (2 - x).clamp_min(0) ** 3 / 6
+    return torch.where(x < 1, near, far)

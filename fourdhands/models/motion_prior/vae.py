@@ -8,12 +8,8 @@ from torch import Tensor, nn
 
 from fourdhands.models.motion_prior.coordinates import CoordinateKind, PoseCoordinates
 from fourdhands.models.motion_prior.encoder import LOG_VARIANCE, EncoderConfig, MotionEncoder
-from fourdhands.models.motion_prior.field import (
-    FieldConfig,
-    SplineField,
-    b_splines,
-    build_field,
-)
+from fourdhands.models.motion_prior.field import FieldConfig, SplineField, build_field
+from fourdhands.models.motion_prior.time_base import b_splines
 
 ROUGHNESS: Final = 0.02
 """Weight of the squared second differences of coefficients, beside squared distances."""
@@ -37,7 +33,7 @@ class MotionPriorConfig:
 
     frames: int = 128
     fps: float = 30.0
-    latent: int = 256
+    latent: int = 384
     coordinates: CoordinateKind = "angles"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     field: FieldConfig = field(default_factory=FieldConfig)
