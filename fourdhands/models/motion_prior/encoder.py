@@ -32,7 +32,7 @@ class EncoderConfig:
         patch: frames of the time grid that make a token.
     """
 
-    dim: int = 192
+    dim: int = 160
     depth: int = 4
     heads: int = 4
     patch: int = 4
