@@ -24,6 +24,7 @@ from fourdhands.evaluation.motion import (
     masked_error,
     share_inside_limits,
 )
+from fourdhands.evaluation.motion_plots import draw_statistics
 from fourdhands.evaluation.provenance import hash_of_file
 from fourdhands.export.motion_prior import load_motion_prior
 from fourdhands.files import replacing
@@ -44,7 +45,7 @@ class MotionEvaluation:
 
     Attributes:
         checkpoint: of `train.py motion-prior`.
-        out: folder of the report: metrics.json, tables.md.
+        out: folder of the report: metrics.json, tables.md, statistics.png.
         test: manifests, summaries or folders of motion shards to evaluate on; none: the test split
             of `generated`.
         train: the same for what PCA and the mixture learn from; none: its training split.
@@ -118,6 +119,7 @@ def evaluate_motion_prior(config: MotionEvaluation) -> str:
     with replacing(config.out / "metrics.json") as partial:
         plain = json.dumps(figures | {"config": asdict(config)}, indent=1, default=str)
         partial.write_text(plain + "\n")
+    draw_statistics(prior, skeleton, windows, config.out / "statistics.png")
     with replacing(config.out / "tables.md") as partial:
         partial.write_text(text + "\n")
     return text
