@@ -5,8 +5,10 @@ flip_x(MANO_right(root_orient, pose, betas) + trans).
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from fourdhands.files import replacing
@@ -26,7 +28,7 @@ def write_world_results(hands: VideoHands, path: Path) -> None:
         (g, side) for g in range(len(hands.valid)) for side in Side if hands.valid[g, :, side].any()
     ]
     T = hands.num_frames
-    arrays: dict[str, list[np.ndarray]] = {
+    arrays: dict[str, list[NDArray[Any]]] = {
         name: [] for name in ("trans", "root_orient", "pose_body", "betas", "is_right", "vis_mask")
     }
     for g, side in tracks:
@@ -59,7 +61,7 @@ def write_world_results(hands: VideoHands, path: Path) -> None:
         np.savez(file, **stacked)
 
 
-def _held_index(valid: np.ndarray) -> np.ndarray:
+def _held_index(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
     frames = np.flatnonzero(valid)
     last = np.searchsorted(frames, np.arange(len(valid)), side="right") - 1
     return frames[np.maximum(last, 0)]

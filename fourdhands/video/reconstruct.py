@@ -9,10 +9,11 @@ The first and the third go through the video; what they and refinement find is k
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ from fourdhands.structures import HandState
 from fourdhands.video.frames import Video
 from fourdhands.video.merge import MergedHands, TrackArrays, filled, merge, track_arrays
 from fourdhands.video.network_pass import NetworkHands, NetworkPass
-from fourdhands.video.phases import PhaseCache, key_of
+from fourdhands.video.phases import Arrays, PhaseCache, key_of
 from fourdhands.video.results import VideoHands
 from fourdhands.video.search import Search, VideoDetector, search
 from fourdhands.video.track import PairTrack, follow
@@ -169,11 +170,9 @@ def _follow(job: Job, found: Search) -> list[list[PairTrack]]:
 
 def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
     """The camera's motion, one focal length for everything, and where that is from."""
-    given = job.focal_length
-    if given is None and job.video.focal_length is not None:
+    known, known_source = job.focal_length, "option"
+    if known is None:
         known, known_source = job.video.focal_length, "metadata"
-    else:
-        known, known_source = given, "option"
     if job.camera is None:
         moving = [n for n, still in enumerate(found.still) if not still]
         notes = (
@@ -289,8 +288,8 @@ def _refine(
     return result
 
 
-def _arrays_of_clip(clip: RefinedClip) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {"notes": np.array(list(clip.notes), str)}
+def _arrays_of_clip(clip: RefinedClip) -> Arrays:
+    arrays: Arrays = {"notes": np.array(list(clip.notes), str)}
     for one in fields(RefinedClip):
         value = getattr(clip, one.name)
         if isinstance(value, Tensor):
@@ -300,13 +299,14 @@ def _arrays_of_clip(clip: RefinedClip) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _clip_of_arrays(arrays: dict[str, np.ndarray]) -> RefinedClip:
+def _clip_of_arrays(arrays: Arrays) -> RefinedClip:
     tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if k != "notes"}
     states = {
         name: HandState(**{part: tensors.pop(f"{name}/{part}") for part in _CLIP_ARRAYS})
         for name in ("hands", "hands_in_world")
     }
-    return RefinedClip(**states, **tensors, notes=tuple(arrays["notes"].tolist()))
+    rest: dict[str, Any] = {**states, **tensors, "notes": tuple(arrays["notes"].tolist())}
+    return RefinedClip(**rest)
 
 
 @dataclass
@@ -314,8 +314,8 @@ class _Assembly:
     """`VideoHands` in the making."""
 
     job: Job
-    shot: np.ndarray
-    values: dict[str, np.ndarray]
+    shot: NDArray[np.int64]
+    values: Arrays
     intrinsics: Tensor
     times: list[float]
     texts: dict[str, str] = field(default_factory=dict)
@@ -379,7 +379,7 @@ class _Assembly:
         joints = model(hands.map(Tensor.float)).joints
         there = valid.numpy()
 
-        def set_(name: str, value: Tensor, where: np.ndarray = there) -> None:
+        def set_(name: str, value: Tensor, where: NDArray[np.bool_] = there) -> None:
             array = value.detach().cpu().numpy()
             mask = where.reshape(*where.shape, *[1] * (array.ndim - 2))
             self.values[name][g, cut] = np.where(mask, array, 0)
