@@ -5,9 +5,11 @@ looks at, the phases before it. Another key, or a broken file, and the phase run
 """
 
 import hashlib
+import time
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +61,31 @@ class PhaseCache:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
+
+
+@dataclass
+class Stopwatch:
+    """How long the phases take.
+
+    Attributes:
+        phases: seconds by the clock, and seconds of processors' work, by name.
+    """
+
+    phases: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add what happens inside to a phase."""
+        clock, work = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            before = self.phases.get(name, (0.0, 0.0))
+            spent = time.perf_counter() - clock, time.process_time() - work
+            self.phases[name] = before[0] + spent[0], before[1] + spent[1]
+
+    def __str__(self) -> str:
+        """In one line."""
+        parts = [f"{name} {clock:.0f} s" for name, (clock, _) in self.phases.items()]
+        work = sum(work for _, work in self.phases.values())
+        return f"{', '.join(parts)}; {work:.0f} s of processors' work"

@@ -34,7 +34,8 @@ OVERLAP: Final = 8
 MASK: Final = 1.8
 """Hands' boxes are masked grown by this: wrists and sleeves move with them."""
 REMEDY: Final = (
-    "install it with `pip install pycolmap`, or give the camera's motion by --camera FILE"
+    "install it with `pip install -c constraints.txt -e '.[solve]'`, or give the camera's motion "
+    "by --camera FILE"
 )
 Poses = NDArray[np.float64]
 
