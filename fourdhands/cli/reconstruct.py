@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -84,7 +83,6 @@ def reconstruct(
         ValueError: Something cannot be used, or the video shows no hand.
         OSError: A file cannot be read or written.
     """
-    started = time.monotonic()
     if focal_length is not None and not 0 < focal_length < math.inf:
         raise ValueError(f"--focal_length is {focal_length}, it has to be positive, in pixels")
     source = open_video(video, start=start, end=end, fps=fps)
@@ -123,8 +121,7 @@ def reconstruct(
     for note in hands.notes:
         print(f"note: {note}")
     print(_describe(hands))
-    seconds = time.monotonic() - started
-    print(f"{seconds:.0f} s: {job.watch}")
+    print(job.watch)
     print(f"written to {out}: {', '.join([*written, 'summary.html'])}")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from fourdhands.files import replacing
 from fourdhands.skeleton import NUM_SIDES, Side
+from fourdhands.video.phases import write_npz
 from fourdhands.video.results import VideoHands
 
 _MIRROR = np.diag((-1.0, 1.0, 1.0))
@@ -57,8 +57,7 @@ def write_world_results(hands: VideoHands, path: Path) -> None:
     stacked["cam_R"] = np.repeat(poses[None, :, :3, :3], B, 0)
     stacked["cam_t"] = np.repeat(poses[None, :, :3, 3], B, 0)
     stacked["intrins"] = np.array((K[0, 0], K[1, 1], K[0, 2], K[1, 2]), np.float32)
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **stacked)
+    write_npz(path, stacked)
 
 
 def _held_index(valid: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ looks at, the phases before it. Another key, or a broken file, and the phase run
 """
 
 import hashlib
+import io
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,14 @@ def key_of_file(path: Path) -> str:
     return key_of(str(path.resolve()), stats)
 
 
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = False) -> None:
+    """Write arrays to a file, whole or not at all."""
+    buffer = io.BytesIO()  # NumPy leaves a broken archive behind where the disk is full
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    with replacing(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
+
+
 @dataclass(frozen=True)
 class PhaseCache:
     """Files of phases in a folder.
@@ -56,8 +65,7 @@ class PhaseCache:
     def store(self, name: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Keep what a phase found."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self._path(name)) as partial, partial.open("wb") as file:
-            np.savez(file, key=np.array(key), **arrays)
+        write_npz(self._path(name), {"key": np.array(key), **arrays})
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
@@ -86,6 +94,8 @@ class Stopwatch:
 
     def __str__(self) -> str:
         """In one line."""
-        parts = [f"{name} {clock:.0f} s" for name, (clock, _) in self.phases.items()]
-        work = sum(work for _, work in self.phases.values())
-        return f"{', '.join(parts)}; {work:.0f} s of processors' work"
+        parts = [
+            f"{name} {clock:.0f} s ({work:.0f})" for name, (clock, work) in self.phases.items()
+        ]
+        clock, work = np.sum(list(self.phases.values()), 0) if self.phases else (0.0, 0.0)
+        return f"{clock:.0f} s ({work:.0f} s of processors' work): {', '.join(parts)}"

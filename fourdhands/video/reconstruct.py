@@ -119,8 +119,8 @@ def reconstruct_video(job: Job) -> VideoHands:
         tracks = _follow(job, found)
     if not any(tracks):
         raise ValueError(
-            f"{job.video.path}: no hand found in {len(found.times)} frames; hands have to be at "
-            "least about 3 % of the picture's width"
+            f"{job.video.path}: no hand found ({len(found.times)} frames); they have to be at "
+            "least about 3 % of the picture's width, and bare"
         )
     with job.watch("camera"):
         solved, focal_length, focal_source = _camera(job, found)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdhands.files import replacing
+from fourdhands.video.phases import write_npz
 
 Array = NDArray[Any]
 FORMAT_VERSION: Final = 1
@@ -98,8 +98,8 @@ class VideoHands:
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all."""
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, format_version=np.array(FORMAT_VERSION), **vars(self))
+        arrays = {"format_version": np.array(FORMAT_VERSION), **vars(self)}
+        write_npz(path, arrays, compressed=True)
 
     @classmethod
     def load(cls, path: Path) -> "VideoHands":
