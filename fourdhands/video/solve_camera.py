@@ -128,7 +128,9 @@ def _write_images(
             continue
         image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         near = found.detections[max(start, frame.index - NEIGHBOURS) : frame.index + NEIGHBOURS + 1]
-        mask = background(image.shape[:2], [hand for hands in near for hand in hands])
+        mask = background(
+            (image.shape[0], image.shape[1]), [hand for hands in near for hand in hands]
+        )
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         name = f"{frame.index:07d}.jpg"
         cv2.imwrite(str(folder / "images" / name), cv2.resize(image, size))
@@ -152,7 +154,7 @@ def background(shape: tuple[int, int], hands: Sequence[Detection]) -> NDArray[np
         elbow = wrist + (wrist - knuckles) / max(palm, 1e-6) * FOREARM * size
         ends = [tuple(np.clip(point, -9999, 9999).round().astype(int).tolist())
                 for point in (wrist, elbow)]  # fmt: skip
-        cv2.line(mask, ends[0], ends[1], 0, max(1, round(FOREARM_WIDTH * size)))
+        cv2.line(mask, ends[0], ends[1], (0,), max(1, round(FOREARM_WIDTH * size)))
     return mask
 
 
