@@ -9,10 +9,11 @@ The first and the third go through the video; what they and refinement find is k
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ from fourdhands.structures import HandState
 from fourdhands.video.frames import Video
 from fourdhands.video.merge import MergedHands, TrackArrays, filled, merge, track_arrays
 from fourdhands.video.network_pass import NetworkHands, NetworkPass
-from fourdhands.video.phases import PhaseCache, key_of
+from fourdhands.video.phases import Arrays, PhaseCache, Stopwatch, key_of
 from fourdhands.video.results import VideoHands
 from fourdhands.video.search import Search, VideoDetector, search
 from fourdhands.video.track import PairTrack, follow
@@ -79,10 +80,12 @@ class Job:
         focal_length: pixels; None for the file's metadata, the solver's, or an assumed one.
         camera: solver of the camera's motion; None for a camera that stands still.
         camera_key: name of the solver and its settings.
+        camera_may_err: whether a motion that does not fit the hands is passed over, not refused.
         all_people: whether to follow all pairs of hands, or the most persistent one.
         refinement: None leaves hands as they are frame by frame.
         prior: of finger motion, for refinement.
         prior_key: hash of it.
+        watch: measures the phases.
     """
 
     video: Video
@@ -96,10 +99,12 @@ class Job:
     focal_length: float | None = None
     camera: CameraSolver | None = None
     camera_key: str = "static"
+    camera_may_err: bool = False
     all_people: bool = False
     refinement: RefinementConfig | None = field(default_factory=RefinementConfig)
     prior: Completer | None = None
     prior_key: str = ""
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 def reconstruct_video(job: Job) -> VideoHands:
@@ -108,14 +113,17 @@ def reconstruct_video(job: Job) -> VideoHands:
     Raises:
         ValueError: it has no frames, or shows no hand.
     """
-    found = _search(job)
-    tracks = _follow(job, found)
+    with job.watch("finding"):
+        found = _search(job)
+    with job.watch("following"):
+        tracks = _follow(job, found)
     if not any(tracks):
         raise ValueError(
-            f"{job.video.path}: no hand found in {len(found.times)} frames; hands have to be at "
-            "least about 3 % of the picture's width"
+            f"{job.video.path}: no hand found ({len(found.times)} frames); they have to be at "
+            "least about 3 % of the picture's width, and bare"
         )
-    solved, focal_length, focal_source = _camera(job, found)
+    with job.watch("camera"):
+        solved, focal_length, focal_source = _camera(job, found)
     size = torch.tensor(job.video.image_size, dtype=torch.float64)
     K = intrinsics_from_focal_length(torch.tensor(focal_length, dtype=torch.float64), size)
     arrays = _Assembly.empty(job, found, K)
@@ -123,21 +131,42 @@ def reconstruct_video(job: Job) -> VideoHands:
     arrays.texts["camera_source"] = solved.source
     notes = [*job.video.notes, *solved.notes]
     skeleton = HandSkeleton(job.hand_model.assets)
-    told = _network(job, found, tracks, K)
+    scales: dict[int, float] = {}
+    with job.watch("predicting"):
+        told = _network(job, found, tracks, K)
     for number, (start, stop) in enumerate(found.shots):
         arrays.shot[start:stop] = number
         for g, pair in enumerate(tracks[number]):
             track = track_arrays(pair, stop - start, job.video.fps)
             network = told.get((number, g))
             threshold = math.nan if job.predictor is None else job.predictor.confidence_threshold
-            merged = merge(track, network, threshold, K, skeleton)
+            with job.watch("merging"):
+                merged = merge(track, network, threshold, K, skeleton)
             if not merged.observed.any():
                 continue
-            refined = _refine(job, merged, K, solved.motion[number], f"{number}-{g}")
-            notes += [] if refined is None else list(refined.notes)
-            arrays.put(g, start, pair, track, merged, refined, solved.motion[number])
-    if not arrays.values["observed"].any():
-        raise ValueError(f"{job.video.path}: hands were found, but none could be posed")
+            camera = solved.motion[number]
+            refined = None
+            if job.refinement is not None:
+                if not (merged.observed & (merged.confidence >= job.refinement.confidence)).any():
+                    notes.append(f"shot {number + 1}, person {g + 1}: too unsure to be refined")
+                    continue
+                # all people of a shot are in one world, whose size the first one tells
+                config = job.refinement
+                if number in scales and config.world_scale is None:
+                    config = replace(config, world_scale=scales[number])
+                with job.watch("refining"):
+                    refined, doubt = _refine(job, config, merged, K, camera, f"{number}-{g}")
+                notes += [*doubt, *refined.notes]
+                if not doubt:
+                    scales.setdefault(number, float(refined.world_scale))
+            arrays.put(g, number, start, pair, track, merged, refined, camera)
+    if not arrays.values.get("observed", np.zeros(0)).any():
+        remedy = (
+            "boxes alone want a --checkpoint"
+            if job.predictor is None
+            else "none is sure enough: see confidence of the refinement, or --no-refine"
+        )
+        raise ValueError(f"{job.video.path}: hands were found, but not one was posed: {remedy}")
     arrays.notes = list(dict.fromkeys(notes))
     return arrays.finish()
 
@@ -169,11 +198,9 @@ def _follow(job: Job, found: Search) -> list[list[PairTrack]]:
 
 def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
     """The camera's motion, one focal length for everything, and where that is from."""
-    given = job.focal_length
-    if given is None and job.video.focal_length is not None:
+    known, known_source = job.focal_length, "option"
+    if known is None:
         known, known_source = job.video.focal_length, "metadata"
-    else:
-        known, known_source = given, "option"
     if job.camera is None:
         moving = [n for n, still in enumerate(found.still) if not still]
         notes = (
@@ -254,11 +281,14 @@ def _start_pass(
 
 
 def _refine(
-    job: Job, merged: MergedHands, intrinsics: Tensor, camera: CameraMotion | None, name: str
-) -> RefinedClip | None:
-    """Refined hands of a pair over a shot; None if that is not asked for."""
-    if job.refinement is None:
-        return None
+    job: Job,
+    config: RefinementConfig,
+    merged: MergedHands,
+    intrinsics: Tensor,
+    camera: CameraMotion | None,
+    name: str,
+) -> tuple[RefinedClip, list[str]]:
+    """Refined hands of a pair over a shot, and what is doubtful about the camera."""
     clip = ObservedClip(
         hands=merged.hands[None],
         observed=merged.observed[None],
@@ -270,7 +300,7 @@ def _refine(
     )
     evidence = [value.numpy().tobytes() for value in vars(merged.hands).values()]
     key = key_of(
-        "refined 1", job.refinement, job.prior_key, intrinsics.tolist(), job.video.fps,
+        "refined 2", config, job.prior_key, intrinsics.tolist(), job.video.fps,
         key_of(*evidence),
         merged.confidence.tolist(), merged.joints_2d.sum().item(),
         None if camera is None else camera.cam_from_world.tolist(),
@@ -278,19 +308,31 @@ def _refine(
     file = f"refined-{name}"
     stored = job.cache.load(file, key)
     if stored is not None:
-        return _clip_of_arrays(stored)
+        return _clip_of_arrays(stored), stored["doubt"].tolist()
     job.cache.folder.mkdir(parents=True, exist_ok=True)
     state = job.cache.folder / f"{file}-{key}.state"
-    result = refine(
-        clip, camera, job.prior, job.refinement, assets=job.hand_model.assets, state=state,
-        progress=True,
-    )  # fmt: skip
-    job.cache.store(file, key, _arrays_of_clip(result))
-    return result
+    doubt: list[str] = []
+
+    def solve(motion: CameraMotion | None) -> RefinedClip:
+        return refine(
+            clip, motion, job.prior, config, assets=job.hand_model.assets, state=state,
+            progress=True,
+        )  # fmt: skip
+
+    try:
+        result = solve(camera)
+    except ValueError as error:
+        if camera is None or not job.camera_may_err:
+            raise
+        doubt.append(f"the solved camera is not believed: {error}; it is taken to stand still")
+        result = solve(None)
+    arrays = _arrays_of_clip(result) | {"doubt": np.array(doubt, str)}
+    job.cache.store(file, key, arrays)
+    return result, doubt
 
 
-def _arrays_of_clip(clip: RefinedClip) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {"notes": np.array(list(clip.notes), str)}
+def _arrays_of_clip(clip: RefinedClip) -> Arrays:
+    arrays: Arrays = {"notes": np.array(list(clip.notes), str)}
     for one in fields(RefinedClip):
         value = getattr(clip, one.name)
         if isinstance(value, Tensor):
@@ -300,13 +342,14 @@ def _arrays_of_clip(clip: RefinedClip) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _clip_of_arrays(arrays: dict[str, np.ndarray]) -> RefinedClip:
-    tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if k != "notes"}
+def _clip_of_arrays(arrays: Arrays) -> RefinedClip:
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if v.dtype.kind != "U"}
     states = {
         name: HandState(**{part: tensors.pop(f"{name}/{part}") for part in _CLIP_ARRAYS})
         for name in ("hands", "hands_in_world")
     }
-    return RefinedClip(**states, **tensors, notes=tuple(arrays["notes"].tolist()))
+    rest: dict[str, Any] = {**states, **tensors, "notes": tuple(arrays["notes"].tolist())}
+    return RefinedClip(**rest)
 
 
 @dataclass
@@ -314,10 +357,13 @@ class _Assembly:
     """`VideoHands` in the making."""
 
     job: Job
-    shot: np.ndarray
-    values: dict[str, np.ndarray]
+    shot: NDArray[np.int64]
+    values: Arrays
     intrinsics: Tensor
     times: list[float]
+    scale: NDArray[np.float64]
+    scale_deviation: NDArray[np.float64]
+    filmed: set[int] = field(default_factory=set)
     texts: dict[str, str] = field(default_factory=dict)
     endings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -325,7 +371,9 @@ class _Assembly:
     @classmethod
     def empty(cls, job: Job, found: Search, intrinsics: Tensor) -> "_Assembly":
         T = len(found.times)
-        return cls(job, np.zeros(T, np.int64), {}, intrinsics, found.times)
+        shots = len(found.shots)
+        scale, deviation = np.ones(shots), np.full(shots, np.inf)
+        return cls(job, np.zeros(T, np.int64), {}, intrinsics, found.times, scale, deviation)
 
     def _grown(self, pairs: int) -> None:
         T, S, J = len(self.times), NUM_SIDES, NUM_JOINTS
@@ -350,6 +398,7 @@ class _Assembly:
     def put(
         self,
         g: int,
+        number: int,
         start: int,
         pair: PairTrack,
         track: TrackArrays,
@@ -357,7 +406,7 @@ class _Assembly:
         refined: RefinedClip | None,
         camera: CameraMotion | None,
     ) -> None:
-        """A pair over a shot that begins at a frame."""
+        """A pair over a shot, its number and the frame it begins at."""
         if len(self.values.get("valid", ())) <= g:
             self._grown(g + 1)
         fps, frames = self.job.video.fps, len(merged.observed)
@@ -379,7 +428,7 @@ class _Assembly:
         joints = model(hands.map(Tensor.float)).joints
         there = valid.numpy()
 
-        def set_(name: str, value: Tensor, where: np.ndarray = there) -> None:
+        def set_(name: str, value: Tensor, where: NDArray[np.bool_] = there) -> None:
             array = value.detach().cpu().numpy()
             mask = where.reshape(*where.shape, *[1] * (array.ndim - 2))
             self.values[name][g, cut] = np.where(mask, array, 0)
@@ -402,10 +451,13 @@ class _Assembly:
         set_("bbox", boxes, (track.detected | track.boxed).numpy())
         set_("detected_joints_2d", merged.joints_2d)
         set_("joint_confidence", merged.joint_confidence)
-        if g == 0:
+        if number not in self.filmed:
+            self.filmed.add(number)
             self.values["cam_from_world"][cut] = poses
             if refined is not None:
                 self.intrinsics = refined.intrinsics[0]
+                self.scale[number] = refined.world_scale[0].item()
+                self.scale_deviation[number] = refined.world_scale_deviation[0].item()
         self.endings += [
             f"person {g + 1}, {e.side.name.lower()} hand, frame {start + e.frame} "
             f"({self.times[start + e.frame]:.2f} s): {e.reason}"
@@ -426,6 +478,8 @@ class _Assembly:
             intrinsics=self.intrinsics.numpy().astype(np.float32),
             focal_length_source=np.array(self.texts["focal_length_source"]),
             camera_source=np.array(self.texts["camera_source"]),
+            world_scale=self.scale,
+            world_scale_deviation=self.scale_deviation,
             joints_2d=joints_2d.astype(np.float32),
             completed=values["valid"] & ~values["observed"],
             refined=np.array(self.job.refinement is not None),
