@@ -26,6 +26,8 @@ from fourdhands.evaluation.motion import (
 )
 from fourdhands.evaluation.motion_plots import draw_statistics
 from fourdhands.evaluation.provenance import hash_of_file
+from fourdhands.export.checkpoint import weights_file
+from fourdhands.export.hub import find_source
 from fourdhands.export.motion_prior import load_motion_prior
 from fourdhands.files import replacing
 from fourdhands.geometry.rotation import matrix_from_axis_angle
@@ -112,7 +114,7 @@ def evaluate_motion_prior(config: MotionEvaluation) -> str:
     title = f"30 frames a second, {config.noise:g} degrees of noise on observed joints"
     tables.append((title, figures["noise"]))
     figures |= _figures_of_prior(prior, skeleton, windows, times)
-    figures["checkpoint_sha256"] = hash_of_file(config.checkpoint)
+    figures["checkpoint_sha256"] = hash_of_file(weights_file(find_source(config.checkpoint)))
     config.out.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(f"**{title}**\n\n{as_table(rows)}" for title, rows in tables)
     text += "\n\n" + "\n".join(f"- {name}: {value:.4g}" for name, value in figures["prior"].items())
