@@ -319,8 +319,8 @@ def lengths(frames: list[int], prior: Any) -> list[dict[str, float]]:
 
 
 def _long_clip(frames: int) -> SimulatedClip:
-    """A clip made of shorter ones, there and back, so that hands and camera never jump."""
-    base = simulate(7, min(frames, 300), "smooth", model=MODEL)
+    """One clip of 300 frames, there and back, so that hands and camera never jump; or its start."""
+    base = simulate(7, 300, "smooth", model=MODEL)
     length = base.observed.num_frames
     cycle = torch.cat((torch.arange(length), torch.arange(length - 2, 0, -1)))
     index = cycle.repeat(-(-frames // len(cycle)))[:frames]

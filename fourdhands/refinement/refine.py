@@ -231,7 +231,7 @@ def _prepare(
         completion=completion,
         completion_precision=deviation.square().reciprocal(),
         noise=noise,
-        free=torch.ones_like(clip.observed[..., 0]),
+        free=torch.ones_like(clip.observed),
     )
     gaps = ~clip.observed[..., None, None, None]
     motion = replace(motion, pose=torch.where(gaps, completion, motion.pose))

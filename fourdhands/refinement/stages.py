@@ -220,7 +220,7 @@ class RefinementConfig:
     completion: Literal["prior", "slerp"] = "prior"
     adapt: bool = True
     window: int = 256
-    overlap: int = 48
+    overlap: int = 16
     world_scale: float | None = None
     check_camera: bool = True
     scale_bounds: tuple[float, float] = (0.2, 5.0)
