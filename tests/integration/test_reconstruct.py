@@ -241,6 +241,7 @@ def test_odd_inputs_are_one_line_and_leave_nothing(run, tmp_path, capsys):
     with av.open(str(tmp_path / "header.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
     assert "header.mp4: " in error(tmp_path / "header.mp4", "--out", tmp_path / "a")
     assert not list((tmp_path / "a").rglob("*.partial"))
     assert not (tmp_path / "a" / "hands.npz").exists()
