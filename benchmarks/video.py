@@ -49,7 +49,6 @@ SCENES = SceneConfig(
     distance=(0.35, 0.8),
     truncated_share=0,
     camera=CameraConfig(moving_share=1, wide_share=0, principal_offset=0),
-    background=BackgroundConfig(blur=0.002),
     appearance=AppearanceConfig(occluder_share=0),
     effects=EffectsConfig(shutter=1 / 120, defocus_share=0, noise=4),
     masks=False,
@@ -70,10 +69,19 @@ HAND_COLUMNS = {"G-MPJPE": "mm", "GA-MPJPE": "mm", "acceleration": "m/s^2"}
 Array = NDArray[np.float64]
 
 
-def clips(count: int, frames: int, seed: int) -> Iterator[tuple[int, Clip]]:
-    """The first clips of a seed's stream whose camera goes far enough."""
-    generator = ClipGenerator(SCENES, num_frames=frames, fps=FPS, seed=seed)
-    stage = Stage(SCENES, generator.model, num_frames=frames, fps=FPS)
+def clips(count: int, frames: int, seed: int, folder: Path) -> Iterator[tuple[int, Clip]]:
+    """The first clips of a seed's stream whose camera goes far enough.
+
+    Args:
+        count: of them.
+        frames: of each.
+        seed: decides everything.
+        folder: for the rooms' papers.
+    """
+    paper(np.random.default_rng((seed, 2)), folder)
+    scenes = replace(SCENES, background=BackgroundConfig(folder=folder, blur=0.002))
+    generator = ClipGenerator(scenes, num_frames=frames, fps=FPS, seed=seed)
+    stage = Stage(scenes, generator.model, num_frames=frames, fps=FPS)
     index = 0
     for _ in range(count):
         while True:
@@ -82,6 +90,23 @@ def clips(count: int, frames: int, seed: int) -> Iterator[tuple[int, Clip]]:
             if _length(camera.position) > LEAST_PATH:
                 break
         yield index - 1, generator.clip(index - 1)
+
+
+def paper(rng: np.random.Generator, folder: Path, count: int = 8, size: int = 256) -> None:
+    """Pictures for the walls: clouds of all sizes, and rectangles."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        cloud = np.zeros((size, size, 3), np.float32)
+        for octave in range(2, 8):
+            noise = rng.normal(0, 0.75**octave, (2**octave, 2**octave, 3)).astype(np.float32)
+            cloud += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+        cloud = 40 + 170 * (cloud - cloud.min()) / np.ptp(cloud)
+        for _ in range(250):
+            low, extent = rng.integers(0, size, 2), rng.integers(3, size // 12, 2)
+            colour = rng.uniform(20, 235, 3).tolist()
+            filled = cv2.FILLED if rng.random() < 0.7 else 1
+            cv2.rectangle(cloud, low.tolist(), (low + extent).tolist(), colour, filled)
+        cv2.imwrite(str(folder / f"{number}.png"), cloud.clip(0, 255).astype(np.uint8))
 
 
 def _length(places: Array) -> float:
@@ -242,7 +267,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/video"))
     options = parser.parse_args()
     found = []
-    for index, clip in clips(options.clips, options.frames, options.seed):
+    for index, clip in clips(
+        options.clips, options.frames, options.seed, options.work / "paper"
+    ):
         one = run(clip, options.work / f"{options.seed}-{index}", options.checkpoint)
         found.append({"clip": index, **one})
         print(json.dumps(found[-1]), flush=True)

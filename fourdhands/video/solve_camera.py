@@ -25,10 +25,15 @@ from fourdhands.video.frames import Video
 from fourdhands.video.reconstruct import CameraSolver, SolvedCamera
 from fourdhands.video.search import Search
 
+IMAGES_A_SECOND: Final = 15
 MOST_IMAGES: Final = 180
-"""Of a shot; of longer ones every second, third, ... frame is solved."""
+"""Of a shot; of faster or longer ones every second, third, ... frame is solved."""
 FEWEST_REGISTERED: Final = 0.7
 FEWEST_IMAGES: Final = 8
+FEWEST_POINTS: Final = 30
+"""Of the background that an image has in common with others, in the median image."""
+MOST_POINTS: Final = 3000
+"""Of an image: more of them cost time (squared) and change little."""
 HEIGHT: Final = 720
 OVERLAP: Final = 8
 """Frames that each one is matched with."""
@@ -96,7 +101,7 @@ def _solve_shot(
     pycolmap: Any, video: Video, found: Search, start: int, stop: int, focal_length: float | None
 ) -> tuple[CameraMotion, float] | str:
     """The motion and the focal length, or why there is none."""
-    step = -(-(stop - start) // MOST_IMAGES)
+    step = max(-(-(stop - start) // MOST_IMAGES), round(video.fps / IMAGES_A_SECOND))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scale = _write_images(video, found, start, stop, step, folder)
@@ -105,11 +110,14 @@ def _solve_shot(
         if reconstruction is None:
             return "structure from motion found no model"
         frames, poses = registered(reconstruction)
+        points = float(np.median([one.num_points3D for one in reconstruction.images.values()]))
         camera = next(iter(reconstruction.cameras.values()))
         found_focal = float(camera.focal_length) / scale
     wanted = len(range(start, stop, step))
     if len(frames) < max(FEWEST_IMAGES, FEWEST_REGISTERED * wanted):
         return f"structure from motion placed only {len(frames)} of {wanted} frames"
+    if points < FEWEST_POINTS:
+        return f"the background shows too little to go by ({points:.0f} points an image)"
     every = between(frames, poses, np.arange(start, stop))
     return CameraMotion(every, source="structure from motion"), focal_length or found_focal
 
@@ -171,10 +179,12 @@ def _map(
     if focal_length is not None:
         width, height = (value * scale for value in video.image_size)
         reader.camera_params = f"{focal_length},{width / 2},{height / 2}"
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.sift.max_num_features = MOST_POINTS
     device = pycolmap.Device.cpu
     pycolmap.extract_features(
         database, images, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
-        device=device,
+        extraction_options=extraction, device=device,
     )  # fmt: skip
     steps.update()
     pairing = pycolmap.SequentialPairingOptions()
