@@ -226,14 +226,12 @@ def predictor_of(
 ) -> Predictor:
     """The predictor of a checkpoint that has been read; see `load_predictor`."""
     own: Mapping[str, Any] = checkpoint[KEY]
-    if own_kind(own) != KIND or not {"run", "network"} <= own.keys():
+    if own_kind(own) != KIND or "run" not in own or not isinstance(own.get("network"), Mapping):
         raise ValueError(f"{path}: not a checkpoint of a network that reconstructs hands")
     run, data = own["run"], own["run"].get("data", {}) if isinstance(own["run"], Mapping) else None
     if not isinstance(data, Mapping):
         raise ValueError(f"{path}: its configuration of the run is none")
     network_config = config.from_dict(NetworkConfig, own["network"], source=f"{path}: network")
-    if ":" in network_config.backbone.name:  # timm would look on the hub, or in a folder
-        raise ValueError(f"{path}: network.backbone.name: {network_config.backbone.name!r} is none")
     # its weights come from the checkpoint, not from the internet
     backbone = replace(network_config.backbone, pretrained=False)
     crop = {"size": network_config.crop_size} | {k: data[k] for k in _CROP_KEYS if k in data}
