@@ -72,9 +72,9 @@ class MotionEncoder(nn.Module):
         self.patch = config.patch
         tokens = frames // config.patch
         self.linear = nn.Linear(frames * size, latent)
+        verdict = nn.Linear(JUDGE, OFFERS)
         self.judge = nn.Sequential(
-            *(nn.Linear(CLUES, JUDGE), nn.GELU(), nn.Linear(JUDGE, JUDGE), nn.GELU()),
-            nn.Linear(JUDGE, OFFERS),
+            *(nn.Linear(CLUES, JUDGE), nn.GELU(), nn.Linear(JUDGE, JUDGE), nn.GELU()), verdict
         )
         self.embed = nn.Linear(config.patch * ((1 + OFFERS) * size + CLUES), config.dim)
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
@@ -83,11 +83,11 @@ class MotionEncoder(nn.Module):
         self.doubt = nn.Linear(config.dim, 16)
         self.log_variance = nn.Linear(tokens * 16, latent)
         self.start = nn.Parameter(torch.zeros(latent))
-        for head in (self.correction, self.log_variance, self.judge[-1]):
+        for head in (self.correction, self.log_variance, verdict):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         with torch.no_grad():
-            self.judge[-1].bias.copy_(torch.tensor(FIRST_TRUST))
+            verdict.bias.copy_(torch.tensor(FIRST_TRUST))
 
     def forward(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode.
