@@ -118,7 +118,7 @@ class MotionPrior(nn.Module):
             joint: whether each hand also learns from the other one (`two_hands`); both are needed.
 
         Raises:
-            ValueError: shapes do not fit.
+            ValueError: shapes do not fit, or observed poses are not finite.
         """
         _check(poses, mask, times, sides)
         starts = window_starts(times, self.span, self.hop)
@@ -351,6 +351,8 @@ def _check(poses: Tensor, mask: Tensor, times: Tensor, sides: Sequence[Side]) ->
         )
     if len(sides) != poses.shape[2]:
         raise ValueError(f"poses are of {poses.shape[2]} hands, but sides names {len(sides)}")
+    if not bool(torch.where(mask[..., None, None, None], poses, 0.0).isfinite().all()):
+        raise ValueError("poses of observed frames are not all finite: mask the others")
     if len(times) > 1 and float(times.diff().min()) <= 0:
         raise ValueError("times have to ascend")
 

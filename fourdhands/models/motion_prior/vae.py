@@ -40,10 +40,10 @@ class MotionPriorConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.frames < 4 or self.latent < 1 or self.fps <= 0:
+        if self.frames < 4 or self.frames % 2 or self.latent < 1 or self.fps <= 0:
             raise ValueError(
-                f"frames is {self.frames}, latent {self.latent}, fps {self.fps}: at least 4, at "
-                "least 1 and a positive number are needed"
+                f"frames is {self.frames}, latent {self.latent}, fps {self.fps}: an even number of "
+                "at least 4, at least 1 and a positive number are needed"
             )
 
     @property
