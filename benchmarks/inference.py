@@ -1,17 +1,19 @@
-"""Latency and throughput of presets: eager, compiled, ONNX, by precision; and the naive path.
+"""Latency and throughput of presets: eager, compiled, ONNX, by precision; a stream; a video.
 
-    python benchmarks/inference.py [--models small resnet50 ...] [--checkpoint CKPT]
+    python benchmarks/inference.py [--models small resnet50 ...] [--checkpoint CKPT --video FILE]
 
 Everything is measured in one process, in turns: each round runs every variant once, so what else
 the machine does falls on all alike; the median over rounds counts. Frames have both hands. Latency
 is of one frame; throughput of `--batch` frames at once. A stream of windows of 9 frames is run in
 two ways: naively, the backbone sees all nine frames of every window, and as the graphs do, each
-frame once.
-Weights are random unless a checkpoint is given: they do not matter for time.
+frame once. A video goes from its file to hands, phase by phase, and naively beside that.
+Weights are random unless a checkpoint is given: they do not matter for time. On a machine that
+others use, `--clock cpu` counts the processor's seconds.
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -36,12 +38,21 @@ from fourdhands.export.graphs import (
     example_window,
 )
 from fourdhands.export.predictor import Predictor, load_predictor
+from fourdhands.geometry.camera import default_intrinsics
 from fourdhands.hands.mano import HandModel
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
+from fourdhands.structures import Camera, FrameFeatures
+from fourdhands.video.frames import open_video
+from fourdhands.video.mediapipe_hands import FollowingDetector
+from fourdhands.video.merge import track_arrays
+from fourdhands.video.network_pass import NetworkPass
+from fourdhands.video.track import follow
 
 MODELS = Path(__file__).parents[1] / "configs" / "model"
 WINDOW = 9
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Timed = Callable[[], Any]
+Seconds = dict[str, float]
 
 
 def build(name: str, checkpoint: Path | None) -> Predictor:
@@ -73,9 +84,12 @@ def compiled(graph: Graph) -> Callable[[Inputs], Any]:
     return run
 
 
-def variants(predictor: Predictor, batch: int, wanted: list[str], folder: Path) -> dict[str, Timed]:
-    """What is timed, by name: `KIND frame`, `KIND batch`, `KIND window`."""
+def variants(
+    predictor: Predictor, batch: int, wanted: list[str], folder: Path
+) -> tuple[dict[str, Timed], dict[str, Any]]:
+    """What is timed, by name: `KIND frame`, `KIND batch`, `KIND window`; errors of ONNX files."""
     timed: dict[str, Timed] = {}
+    errors: dict[str, Any] = {}
     inputs = {
         ("frame", "frame"): example_frame(predictor, 1),
         ("frame", "batch"): example_frame(predictor, batch),
@@ -85,7 +99,8 @@ def variants(predictor: Predictor, batch: int, wanted: list[str], folder: Path) 
     for kind in wanted:
         way, _, precision = kind.partition("-")
         if way == "onnx":
-            write_graphs(predictor, folder, precisions=(precision,))
+            summary = write_graphs(predictor, folder, precisions=(precision,))
+            errors[kind] = next(iter(summary["files"].values()))["joints_mm"]
         own = build_graphs(predictor, precision=precision) if precision == "bf16" else graphs
         suffix = "" if precision == "fp32" else f"_{precision}"
         for (name, size), given in inputs.items():
@@ -96,7 +111,7 @@ def variants(predictor: Predictor, batch: int, wanted: list[str], folder: Path) 
             }[way]()
             timed[f"{kind} {size}"] = on(graphs[name], run, given)
     timed |= streams(predictor, graphs)
-    return timed
+    return timed, errors
 
 
 def streams(predictor: Predictor, graphs: dict[str, Graph]) -> dict[str, Timed]:
@@ -119,35 +134,52 @@ def streams(predictor: Predictor, graphs: dict[str, Graph]) -> dict[str, Timed]:
     return {"stream naive": naive, "stream kept": streaming}
 
 
-def measure(timed: dict[str, Timed], seconds: float, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, in turns."""
+def timed_call(call: Timed) -> Seconds:
+    """By both clocks."""
+    start = {name: clock() for name, clock in CLOCKS.items()}
+    call()
+    return {name: clock() - start[name] for name, clock in CLOCKS.items()}
+
+
+def measure(timed: dict[str, Timed], seconds: float, rounds: int) -> dict[str, Seconds]:
+    """Median seconds of each by both clocks, in turns."""
     for call in timed.values():
         call()
-    times: dict[str, list[float]] = {name: [] for name in timed}
+    times: dict[str, list[Seconds]] = {name: [] for name in timed}
     end = time.perf_counter() + seconds
-    while not times or min(map(len, times.values())) < 2 or time.perf_counter() < end:
+    done = 0
+    while done < 3 or (time.perf_counter() < end and done < rounds):
         for name, call in timed.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
-        if min(map(len, times.values())) >= rounds:
-            break
-    return {name: statistics.median(values) for name, values in times.items()}
+            times[name].append(timed_call(call))
+        done += 1
+    return {
+        name: {clock: statistics.median(value[clock] for value in values) for clock in CLOCKS}
+        for name, values in times.items()
+    }
 
 
-def table(name: str, found: dict[str, float], batch: int, wanted: list[str]) -> str:
+def table(
+    name: str,
+    found: dict[str, Seconds],
+    errors: dict[str, Any],
+    batch: int,
+    wanted: list[str],
+    clock: str,
+) -> str:
     """Markdown."""
-    lines = [f"| {name} | ms a frame | frames/s, {batch} at once | ms a window of {WINDOW} |"]
-    lines.append("|---|---|---|---|")
+    lines = [
+        f"| {name} | ms a frame | frames/s, {batch} at once | ms a window of {WINDOW} | mm off |",
+        "|---|---|---|---|---|",
+    ]
     for kind in wanted:
-        throughput = 1e3 * batch / found[f"{kind} batch"]
         row = (
-            f"{found[f'{kind} frame']:.1f}",
-            f"{throughput:.1f}",
-            f"{found[f'{kind} window']:.1f}",
+            f"{1e3 * found[f'{kind} frame'][clock]:.1f}",
+            f"{batch / found[f'{kind} batch'][clock]:.1f}",
+            f"{1e3 * found[f'{kind} window'][clock]:.1f}",
+            f"{errors[kind]['mean']:.2g} / {errors[kind]['largest']:.2g}" if kind in errors else "",
         )
         lines.append(f"| {kind} | {' | '.join(row)} |")
-    naive, kept = found["stream naive"], found["stream kept"]
+    naive, kept = (1e3 * found[f"stream {way}"][clock] for way in ("naive", "kept"))
     lines.append("")
     lines.append(
         f"One more frame of a stream: {naive:.1f} ms naively (nine backbone passes a window), "
@@ -156,14 +188,122 @@ def table(name: str, found: dict[str, float], batch: int, wanted: list[str]) -> 
     return "\n".join(lines)
 
 
+class TimedPredictor(Predictor):
+    """A predictor that adds up where its time goes."""
+
+    seconds: dict[str, Seconds]
+
+    def encode(self, *given: Any, **named: Any) -> FrameFeatures:
+        """The backbone and the encoder."""
+        return self._add("frame network", super().encode, *given, **named)
+
+    def decode(self, *given: Any, **named: Any) -> Any:
+        """Windows of time."""
+        return self._add("window network", super().decode, *given, **named)
+
+    def _add(self, phase: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        answers: list[Any] = []
+        took = timed_call(lambda: answers.append(call(*given, **named)))
+        for clock, value in took.items():
+            self.seconds[phase][clock] += value
+        return answers[0]
+
+
+def through_video(predictor: Predictor, path: Path, seconds: float, windows: int) -> dict[str, Any]:
+    """A video's first seconds to hands, by phase, for the pair that shows most.
+
+    The naive path runs the network over the whole window of every frame, as if nothing had been
+    computed before; it is timed on so many windows, and stands for all.
+    """
+    video = open_video(path, end=seconds)
+    phases: dict[str, Seconds] = {}
+    images: list[Any] = []
+    phases["decoding"] = timed_call(lambda: images.extend(frame.image for frame in video))
+    detector, found = FollowingDetector(), []
+    phases["finding hands"] = timed_call(lambda: found.extend(list(detector(i)) for i in images))
+    pairs = follow(found, video.fps, video.image_size)
+    track = track_arrays(pairs[0], len(images), video.fps)
+    size = torch.tensor(video.image_size, dtype=torch.float32)
+    K = default_intrinsics(size)
+    timed = TimedPredictor(**vars(predictor))
+    parts = {name: dict.fromkeys(CLOCKS, 0.0) for name in ("frame network", "window network")}
+    object.__setattr__(timed, "seconds", parts)
+    told: list[Any] = []
+
+    def whole() -> None:
+        boxes = (track.boxes.float()[None], track.boxed[None])
+        passes = NetworkPass(timed, *boxes, K, video.image_size, video.fps)
+        for image in images:
+            passes(image)
+        told.append(passes.finish())
+
+    total = timed_call(whole)
+    inside = {clock: sum(part[clock] for part in parts.values()) for clock in CLOCKS}
+    phases["crops and the rest"] = {clock: total[clock] - inside[clock] for clock in CLOCKS}
+    phases |= parts
+    count = len(images)
+    naive = naive_windows(predictor, min(windows, count))
+    return {
+        "frames": count,
+        "fps of the video": video.fps,
+        "image": list(video.image_size),
+        "window": predictor.window,
+        "seconds": phases,
+        "naive network, seconds a frame": naive,
+        "network, seconds a frame": {
+            clock: sum(part[clock] for part in parts.values()) / count for clock in CLOCKS
+        },
+    }
+
+
+def naive_windows(predictor: Predictor, count: int) -> Seconds:
+    """Seconds a frame if the network sees its whole window anew."""
+    length = max(predictor.window, 1)
+    frames = example_frame(predictor, length)
+    batch = {name: value[None] for name, value in frames.items()}
+    eye = torch.eye(4).expand(1, length, 4, 4)
+    camera = Camera(batch["intrinsics"], batch["image_size"], eye)
+    times = torch.arange(length)[None] / 6
+
+    def once() -> None:
+        seen = (batch["bbox"], batch["hand_visible"], camera)
+        features = predictor.encode(batch["crops"], *seen)
+        predictor.decode(FrameFeatures(features.hands, None), times, seen[1], seen[0], camera)
+
+    once()
+    taken = [timed_call(once) for _ in range(count)]
+    return {clock: statistics.median(one[clock] for one in taken) for clock in CLOCKS}
+
+
+def video_table(found: dict[str, Any], clock: str) -> str:
+    """Markdown."""
+    count, phases = found["frames"], found["seconds"]
+    lines = ["| phase | ms a frame | frames/s |", "|---|---|---|"]
+    whole = sum(phase[clock] for phase in phases.values())
+    for name, value in [*((n, p[clock]) for n, p in phases.items()), ("together", whole)]:
+        lines.append(f"| {name} | {1e3 * value / count:.1f} | {count / max(value, 1e-9):.1f} |")
+    naive, ours = (found[f"{way}, seconds a frame"][clock] for way in ("naive network", "network"))
+    rest = whole / count - ours
+    lines.append("")
+    lines.append(
+        f"Naively ({found['window']} backbone passes a window) the network takes {1e3 * naive:.1f} "
+        f"ms a frame, not {1e3 * ours:.1f}: {naive / ours:.1f} times as long; together "
+        f"{1 / (rest + naive):.1f} frames/s, not {1 / (rest + ours):.1f}."
+    )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=["small", "resnet50"])
+    parser.add_argument("--models", nargs="*", default=["small", "resnet50"])
     parser.add_argument("--checkpoint", type=Path, help="in place of random weights; one model")
+    parser.add_argument("--video", type=Path, help="with --checkpoint: from the file to hands")
+    parser.add_argument("--video_seconds", type=float, default=4.0, help="of the video")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=30.0, help="for each model")
     parser.add_argument("--rounds", type=int, default=30, help="at most")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument(
         "--kinds",
         nargs="+",
@@ -172,20 +312,41 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="file for the figures, json")
     arguments = parser.parse_args()
+    if arguments.video and not arguments.checkpoint:
+        parser.error("--video needs --checkpoint: hands are found and fused as it was trained")
     figures: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "clock of the tables": arguments.clock,
+        "load of the machine before": os.getloadavg()[0],
     }
     print(", ".join(f"{key} {value}" for key, value in figures.items()))
-    for name in arguments.models:
+    names = [arguments.checkpoint.stem] if arguments.checkpoint else arguments.models
+    for name in names:
         predictor = build(name, arguments.checkpoint)
-        with tempfile.TemporaryDirectory() as folder:
-            timed = variants(predictor, arguments.batch, arguments.kinds, Path(folder))
-            figures[name] = measure(timed, arguments.seconds, arguments.rounds)
-        print(f"\n{table(name, figures[name], arguments.batch, arguments.kinds)}")
+        if arguments.models:
+            with tempfile.TemporaryDirectory() as folder:
+                timed, errors = variants(predictor, arguments.batch, arguments.kinds, Path(folder))
+                found = measure(timed, arguments.seconds, arguments.rounds)
+            figures[name] = {"seconds": found, "joints_mm": errors}
+            shown = (found, errors, arguments.batch, arguments.kinds, arguments.clock)
+            print(f"\n{table(name, *shown)}", flush=True)
+        if arguments.video:
+            figures["video"] = through_video(
+                predictor, arguments.video, arguments.video_seconds, windows=5
+            )
+            print(f"\n{video_table(figures['video'], arguments.clock)}", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

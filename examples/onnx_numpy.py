@@ -1,9 +1,7 @@
-"""Hands from the ONNX graphs, by numpy and onnxruntime alone: without fourdhands, without torch.
+"""Hands in a photograph from ONNX graphs, by numpy, onnxruntime and Pillow, without this package.
 
-    python examples/onnx_numpy.py BUNDLE PHOTO --box X Y W H SIDE [--box ...]
-
-BUNDLE: `fourdhands export CKPT --out BUNDLE --graphs onnx --mesh`. PHOTO: .npy (H, W, 3) RGB, or
-a picture if Pillow is there. Boxes: top left corner, size and side (right, left); one a side.
+python onnx_numpy.py BUNDLE PHOTO OUT.png --box X Y W H right --box X Y W H left  (tight, in pixels)
+BUNDLE is what `fourdhands export CKPT --out BUNDLE --graphs onnx --mesh` wrote.
 """
 
 import argparse
@@ -12,20 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from PIL import Image, ImageDraw, ImageOps
 
 
-def cut(image, box, size, mirrored, fine=4):
-    """Region box (centre, size) as (3, h, w): the mean of fine x fine bilinear samples."""
-    steps = [(np.arange(n * fine) + 0.5) / (n * fine) - 0.5 for n in size[::-1]]
-    x, y = box[0] + box[2] * steps[0], box[1] + box[3] * steps[1]
-    padded = np.pad(image.astype(np.float32), ((1, 1), (1, 1), (0, 0)))  # black outside
-    x = np.clip((x[::-1] if mirrored else x) + 1, 0, padded.shape[1] - 1.001)
-    y = np.clip(y + 1, 0, padded.shape[0] - 1.001)
-    u, v = (x % 1)[:, None], (y % 1)[:, None, None]
-    rows = [padded[y.astype(int) + k] for k in (0, 1)]
-    rows = [r[:, x.astype(int)] * (1 - u) + r[:, x.astype(int) + 1] * u for r in rows]
-    samples = (rows[0] * (1 - v) + rows[1] * v).reshape(size[0], fine, size[1], fine, 3)
-    return samples.mean((1, 3)).round().astype(np.uint8).transpose(2, 0, 1)
+def cut(image, box, size, mirrored):
+    """The box (centre, size) as uint8 (3, h, w), averaged first; black outside the image."""
+    k = max(1, int(box[2] / size[1]))
+    low, high = (box[:2] + 0.5 - box[2:] / 2) / k, (box[:2] + 0.5 + box[2:] / 2) / k
+    crop = image.reduce(k).transform(size[::-1], Image.EXTENT, (*low, *high), Image.BILINEAR)
+    return np.asarray(ImageOps.mirror(crop) if mirrored else crop).transpose(2, 0, 1)
 
 
 def run(graph, inputs):
@@ -36,35 +29,32 @@ def run(graph, inputs):
 
 
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-parser.add_argument("bundle", type=Path)
-parser.add_argument("photo", type=Path)
+parser.add_argument("paths", nargs=3, type=Path, metavar="BUNDLE PHOTO OUT.png")
 parser.add_argument("--box", nargs=5, action="append", required=True)
 given = parser.parse_args()
-if given.photo.suffix == ".npy":
-    image = np.load(given.photo)
-else:
-    from PIL import Image
-
-    image = np.asarray(Image.open(given.photo).convert("RGB"))
-crop = json.loads((given.bundle / "graphs.json").read_text())["preprocessing"]["crop"]
-height, width = crop["size"]
-bbox, visible = np.zeros((1, 2, 4), np.float32), np.zeros((1, 2), bool)
-crops = np.zeros((1, 2, 3, height, width), np.uint8)
+bundle, photo, out = given.paths
+image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+crop = json.loads((bundle / "graphs.json").read_text())["preprocessing"]["crop"]
+(wide, high), (h, w) = image.size, crop["size"]
+bbox, crops = np.zeros((1, 2, 4), np.float32), np.zeros((1, 2, 3, h, w), np.uint8)
 for *numbers, name in given.box:
-    (left, top, w, h), side = map(float, numbers), ("right", "left").index(name)
-    grown = max(w, h * width / height) * crop["bbox_scale"]  # one side grows to the crop's aspect
-    bbox[0, side] = left + (w - 1) / 2, top + (h - 1) / 2, grown, grown * height / width
-    crops[0, side] = cut(image, bbox[0, side], (height, width), mirrored=name == "left")
-    visible[0, side] = True
-x, y = image.shape[1], image.shape[0]
-focal = np.hypot(x, y)  # not known: the diagonal
-camera = np.array([[focal, 0, (x - 1) / 2], [0, focal, (y - 1) / 2], [0, 0, 1]], np.float32)
-places = {"bbox": bbox, "hand_visible": visible, "intrinsics": camera[None]}
-places["image_size"] = np.array([[x, y]], np.float32)
-found = run(given.bundle / "frame.onnx", {"crops": crops} | places)  # keep this for every frame
-window = {"features": found["features"], "times": np.zeros(1, np.float32)} | places
-hands = run(given.bundle / "window.onnx", {name: value[:, None] for name, value in window.items()})
-for side in np.flatnonzero(visible[0]):
-    print(("right", "left")[side], "stands at", hands["transl"][0, 0, side].round(3), "metres")
-    for joint in hands["joints"][0, 0, side] if "joints" in hands else ():
-        print("  joint at pixel", ((camera @ joint)[:2] / joint[2]).round(1))
+    (left, top, x, y), side = map(float, numbers), ("right", "left").index(name)
+    grown = crop["bbox_scale"] * max(x, y * w / h)  # one side grows to the crop's aspect
+    bbox[0, side] = left + (x - 1) / 2, top + (y - 1) / 2, grown, grown * h / w
+    crops[0, side] = cut(image, bbox[0, side], (h, w), mirrored=name == "left")
+f = np.hypot(wide, high)  # where the focal length is not known
+K = np.array([[f, 0, (wide - 1) / 2], [0, f, (high - 1) / 2], [0, 0, 1]], np.float32)
+places = {"bbox": bbox, "hand_visible": bbox[..., 2] > 0, "intrinsics": K[None]}
+places["image_size"] = np.array([[wide, high]], np.float32)
+frame = run(bundle / "frame.onnx", {"crops": crops} | places)  # once for every frame
+window = places | frame | {"times": np.zeros(1, np.float32)}  # of one frame; (1, T, ...) for more
+hands = run(bundle / "window.onnx", {key: value[:, None] for key, value in window.items()})
+draw = ImageDraw.Draw(image)
+for side in np.flatnonzero(bbox[0, :, 2]):
+    mesh, joints = (hands[key][0, 0, side] for key in ("vertices", "joints"))
+    print(("right", "left")[side], "wrist at", joints[0].round(3), "metres")
+    mesh, joints = ((p @ K.T)[:, :2] / p[:, 2:] for p in (mesh, joints))
+    draw.point([tuple(p) for p in mesh], ("coral", "deepskyblue")[side])
+    for finger in joints[1:].reshape(5, 4, 2):
+        draw.line([tuple(p) for p in (joints[0], *finger)], ("coral", "deepskyblue")[side], 3)
+image.save(out)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import Image
 
 from fourdhands.geometry.camera import default_intrinsics, project
 from fourdhands.geometry.crop import bbox_around, expand_bbox
@@ -85,7 +86,11 @@ def main() -> None:
         axes.set_yticks([0, CROP[0] - 1])
     _joints(figure.add_subplot(grid[1, 0]), image, joints)
     _flow(figure.add_subplot(grid[1, 1:]))
-    figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)
+    path = Path(__file__).with_suffix(".png")
+    figure.savefig(path, dpi=80)
+    with Image.open(path) as drawn:
+        few = drawn.convert("RGB").quantize(192, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def _joints(axes: plt.Axes, image: np.ndarray, joints: torch.Tensor) -> None:

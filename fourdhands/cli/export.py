@@ -1,5 +1,7 @@
 """`fourdhands export` and `fourdhands import-weights`: checkpoints for others, and from others."""
 
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -7,10 +9,12 @@ from torch import Tensor
 
 from fourdhands import config
 from fourdhands.export.bundle import write_manifest
-from fourdhands.export.graph_files import Format, write_graphs
+from fourdhands.export.checkpoint import MOTION_PRIOR, kind_of
+from fourdhands.export.graph_files import Format, check_graphs, write_graphs
 from fourdhands.export.graphs import Precision, frame_inputs
 from fourdhands.export.hub import find_source, push_bundle
 from fourdhands.export.importers import Source, import_weights
+from fourdhands.export.motion_prior import export_motion_prior
 from fourdhands.export.predictor import Predictor
 from fourdhands.export.publish import Weights, export_bundle
 from fourdhands.models.network import NetworkConfig
@@ -38,13 +42,14 @@ def export(
     """Write a checkpoint as a bundle: weights, configuration, model card, manifest.
 
     Args:
-        checkpoint: Of training, or a bundle (a folder, or owner/name on the hub).
+        checkpoint: Of training, a network's or a motion prior's, or a bundle (a folder, or
+            owner/name on the hub).
         out: Folder of the bundle.
         weights: average is the moving average (EMA), trained the weights that training goes on
             with, saved what the checkpoint gives: the average, if the run had one.
         open_hand: Put the open hand into the bundle.
-        metrics: File metrics.json of eval.py for the card; that of the run's folder eval if not
-            given.
+        metrics: File metrics.json of eval.py (of a prior: of `fourdhands motion evaluate`) for the
+            card; that of the run's folder eval if not given.
         name: Of the model, for the card.
         mano: Folder that `fourdhands hands import` wrote, if the run's is not where it was.
         graphs: Write the network's graphs, too, as onnx or pt2; once for each.
@@ -62,6 +67,15 @@ def export(
     formats: tuple[Format, ...] = _among(graphs, get_args(Format), "graphs")
     precisions: tuple[Precision, ...] = _among(precision, get_args(Precision), "precision")
     path = find_source(checkpoint)
+    if kind_of(path) == MOTION_PRIOR:
+        of_networks = {"graphs": graphs, "precision": precision, "mesh": mesh, "photos": photos}
+        of_networks |= {"open_hand": open_hand, "mano": mano}
+        if given := [flag for flag, value in of_networks.items() if value]:
+            raise ValueError(f"--{given[0]}: {path} is a motion prior, it has no hand model")
+        export_motion_prior(path, out, weights=weights, metrics=metrics, name=name)
+        _publish(out, push, public=public)
+        return
+    wanted = {"formats": formats, "precisions": precisions or ("fp32",), "mesh": mesh}
     predictor = export_bundle(
         path,
         out,
@@ -70,24 +84,33 @@ def export(
         metrics=metrics,
         name=name,
         mano=mano,
+        check=functools.partial(check_graphs, **wanted) if formats else None,
     )
-    if graphs:
-        frames = _frames(predictor, tuple(map(Path, photos))) if photos else None
-        summary = write_graphs(
-            predictor,
-            out,
-            formats=formats,
-            precisions=precisions or ("fp32",),
-            mesh=mesh,
-            frames=frames,
+    if formats:
+        _write_graphs(predictor, out, tuple(map(Path, photos)), **wanted)
+    _publish(out, push, public=public)
+
+
+def _write_graphs(predictor: Predictor, out: Path, photos: tuple[Path, ...], **wanted: Any) -> None:
+    """All graphs or none into the bundle, and how far their hands are from the network's."""
+    frames = _frames(predictor, photos) if photos else None
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        try:
+            summary = write_graphs(predictor, Path(folder), frames=frames, **wanted)
+        except ValueError as error:
+            raise ValueError(f"{error}; the bundle in {out} is there, without graphs") from error
+        for file in Path(folder).iterdir():
+            file.replace(out / file.name)
+    write_manifest(out)
+    for name, facts in summary["files"].items():
+        apart = facts["joints_mm"]
+        print(
+            f"{name}: joints {apart['mean']:.4f} mm from the network's own on average, "
+            f"{apart['largest']:.4f} mm at most"
         )
-        write_manifest(out)
-        for file, facts in summary["files"].items():
-            apart = facts["joints_mm"]
-            print(
-                f"{file}: joints {apart['mean']:.4f} mm from the network's own on average, "
-                f"{apart['largest']:.4f} mm at most"
-            )
+
+
+def _publish(out: Path, push: str | None, *, public: bool) -> None:
     files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
     print(f"written to {out}: {', '.join(files)}")
     if push is not None:

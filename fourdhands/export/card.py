@@ -7,9 +7,11 @@ from typing import Any, Final
 from fourdhands import __version__
 from fourdhands.data.manifest import Manifest
 from fourdhands.export.bundle import read_json
+from fourdhands.models.motion_prior.vae import MotionPriorConfig
 
 FREE: Final = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0")
 _COLUMNS: Final = ("model", "mean_pose")
+_RATIO: Final = "ratio "
 
 
 def write_card(
@@ -83,6 +85,93 @@ def write_card(
             "",
         )
     )
+
+
+def write_prior_card(
+    name: str,
+    network: MotionPriorConfig,
+    run: Mapping[str, Any],
+    *,
+    parameters: int,
+    step: int | None,
+    weights: str,
+    metrics: Path | None,
+    sha256: str,
+) -> str:
+    """Write the card of a motion prior; see `write_card`.
+
+    Raises:
+        ValueError: the metrics or a manifest cannot be read.
+    """
+    data = run.get("data")
+    paths = data.get("train", ()) if isinstance(data, Mapping) else ()
+    sets = [_manifest(Path(str(path))) for path in paths]
+    free = all(one is not None and one.licence in FREE for _, one in sets)
+    generated = "Finger motion that fourdhands generates itself; no recordings."
+    unrestricted = ["It was trained on motion that its program generates: MIT."]
+    steps = "" if step is None else f"; {step:,} steps"
+    return "\n".join(
+        (
+            "---",
+            "library_name: fourdhands",
+            f"license: {'mit' if run and not sets else 'other'}",
+            "tags: [hand-motion, motion-prior, mano]",
+            "---",
+            "",
+            f"# {name}",
+            "",
+            "A prior of finger motion (HMP): fills gaps, draws motion, says how likely it is.",
+            "Made by fourdhands " + __version__ + ".",
+            "",
+            f"- network: z of {network.latent}, field of {network.field.kind}, "
+            f"{network.coordinates}; windows of {network.frames} frames at {network.fps:g} a "
+            f"second; {parameters:,} parameters",
+            f"- weights: {weights}{steps}",
+            "- hand model: none in here; rotations are MANO's",
+            "",
+            "    from fourdhands.export.motion_prior import load_motion_prior",
+            '    prior = load_motion_prior("FOLDER or hub id")',
+            "",
+            "Poses, times, masks: `config.json` and docs/motion_prior.md.",
+            "",
+            "## Trained on",
+            "",
+            *([generated] if run and not sets else _data_lines(sets)),
+            "",
+            "## Figures",
+            "",
+            *_prior_lines(metrics, sha256),
+            "",
+            "## Licence",
+            "",
+            *(unrestricted if run and not sets else _licence_lines(sets, False, free)),
+            "",
+        )
+    )
+
+
+def _prior_lines(path: Path | None, sha256: str) -> list[str]:
+    """Errors on hidden frames beside slerp's, from `metrics.json` of `motion evaluate`."""
+    if path is None:
+        return ["None on record; `fourdhands motion evaluate` writes them."]
+    report = read_json(path)
+    try:
+        table, source = report["30 fps"], str(report["checkpoint_sha256"])
+        other = "" if source == sha256 else f", of another checkpoint ({source[:12]})"
+        spans = [span for span in next(iter(table.values())) if not span.startswith(_RATIO)]
+        lines = [
+            f"{report['unit']}, 30 frames a second, gaps of{other}:",
+            "",
+            f"| | {' | '.join(spans)} |",
+            f"|---{'|---' * len(spans)}|",
+        ]
+        for method, row in table.items():
+            lines.append(f"| {method} | {' | '.join(f'{row[span]:.2f}' for span in spans)} |")
+    except (LookupError, TypeError, AttributeError, ValueError, StopIteration) as error:
+        raise ValueError(
+            f"{path}: no metrics.json of `fourdhands motion evaluate` ({error!r})"
+        ) from error
+    return lines
 
 
 def _manifest(path: Path) -> tuple[Path, Manifest | None]:

@@ -8,15 +8,15 @@ built again without any other file.
 import pickle
 import struct
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 
 from fourdhands import __version__
-from fourdhands.export.bundle import WEIGHTS, read_bundle
+from fourdhands.export.bundle import CONFIG, MANIFEST, WEIGHTS, read_bundle, read_json
 from fourdhands.export.foreign import check_zip
 
 FORMAT_VERSION: Final = 1
@@ -26,12 +26,22 @@ CURRENT_KEY: Final = "current_model_state"
 """What a checkpoint with an average holds besides: the weights that are trained on."""
 MEAN_ROTATIONS: Final = "mano_head.mean_rotations"
 """The one weight that comes from the hand model's files: bundles may leave it out."""
+RECONSTRUCTION: Final = "reconstruction"
+MOTION_PRIOR: Final = "motion_prior"
+"""Kinds of networks, as bundles say it."""
+_MOST_NAMED: Final = 3
+_MAX_SIZE: Final = 2**16
+"""Of any number in a network's configuration."""
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 _BROKEN = (
     *(RuntimeError, EOFError, struct.error, zipfile.BadZipFile, MemoryError, OverflowError),
     *(ValueError, LookupError, TypeError, AttributeError),
 )
 """What torch raises for files that are not checkpoints; garbage may fail anywhere in the reader."""
+
+_NO_NETWORK = (RuntimeError, AssertionError, ArithmeticError, MemoryError, TypeError, LookupError)
+"""What building a network raises for settings that do not go together."""
 
 
 def describe(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +114,27 @@ def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     }
 
 
+def kind_of(path: Path) -> str:
+    """What kind of network a checkpoint or a bundle holds, without reading its weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read.
+    """
+    if path.is_dir() and (path / MANIFEST).is_file():
+        own = read_json(path / CONFIG)
+    else:
+        own = read_checkpoint(path, mmap=True)[KEY]
+    return own_kind(own) if isinstance(own, dict) else ""
+
+
+def own_kind(own: Mapping[str, Any]) -> str:
+    """The kind of network that a checkpoint says of itself; training writes none."""
+    network = own.get("network")
+    usual = MOTION_PRIOR if isinstance(network, Mapping) and "latent" in network else RECONSTRUCTION
+    return str(own.get("kind", usual))
+
+
 def load_network_weights(
     network: torch.nn.Module, checkpoint: Mapping[str, Any], path: Path
 ) -> None:
@@ -120,14 +151,85 @@ def load_network_weights(
             f"{path}: holds the {', '.join(parts)} alone, not a whole network; "
             "training can start from it (initial_weights)"
         )
+    refuse(misfits(network.state_dict(), weights), path)
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:
-        reasons = [line.strip() for line in str(error).splitlines()[1:]]
-        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        raise ValueError(
-            f"{path}: the weights are of another network: {reasons[0][:200]}{more}"
-        ) from error
+    except RuntimeError as error:  # types that cannot be copied
+        raise ValueError(f"{path}: weights cannot be used ({str(error).splitlines()[0]})") from None
+
+
+def build_checked(
+    build: Callable[[], Module],
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    *,
+    outline: Callable[[], torch.nn.Module] | None = None,
+) -> Module:
+    """Build a checkpoint's network, and load its weights.
+
+    Shapes are compared before anything is allocated: a configuration may claim any size, but only
+    what the weights fill is built.
+
+    Args:
+        build: makes the network.
+        checkpoint: of `read_checkpoint`.
+        path: of the checkpoint, for messages.
+        outline: makes one of the same shapes on the meta device, if `build` cannot.
+
+    Raises:
+        ValueError: configuration and weights do not fit each other.
+    """
+    weights = network_weights(checkpoint)
+    for key, value in _flatten(checkpoint[KEY]["network"], "network").items():
+        claims = max(value, default=0, key=_size) if isinstance(value, list | tuple) else value
+        most = len(weights) if "depth" in key else _MAX_SIZE
+        if _size(claims) > most:
+            raise ValueError(f"{path}: {key} is {claims}, more than its weights are for")
+    if not checkpoint[KEY].get("parts"):
+        try:
+            with torch.device("meta"):
+                shapes = (outline or build)().state_dict()
+        except _NO_NETWORK as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{path}: its configuration makes no network ({reason})") from error
+        shapes.pop(MEAN_ROTATIONS, None)
+        ours = {name: weight for name, weight in weights.items() if name != MEAN_ROTATIONS}
+        refuse(misfits(shapes, ours), path)
+    network = build()
+    load_network_weights(network, checkpoint, path)
+    return network
+
+
+def _size(value: Any) -> float:
+    return abs(value) if isinstance(value, int | float) else 0
+
+
+def misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str]:
+    """What is missing, not known or of another shape, a phrase each."""
+    faults = [f"{name} is missing" for name in wanted if name not in found]
+    for name, value in found.items():
+        if name not in wanted:
+            faults.append(f"{name} is not known")
+        elif not isinstance(value, Tensor) or value.layout != torch.strided:
+            faults.append(f"{name} is no plain tensor")
+        elif value.shape != wanted[name].shape:
+            there, here = tuple(value.shape), tuple(wanted[name].shape)
+            faults.append(f"{name} is {there} there and {here} here")
+        elif value.is_floating_point() != wanted[name].is_floating_point():
+            faults.append(f"{name} is {value.dtype} there and {wanted[name].dtype} here")
+    return faults
+
+
+def refuse(faults: Sequence[str], path: Path) -> None:
+    """Raise what `misfits` found, if anything.
+
+    Raises:
+        ValueError: there are faults.
+    """
+    if faults:
+        more = f" (and {len(faults) - _MOST_NAMED} more)" if len(faults) > _MOST_NAMED else ""
+        named = "; ".join(faults[:_MOST_NAMED])
+        raise ValueError(f"{path}: the weights are of another network: {named}{more}")
 
 
 def differences(

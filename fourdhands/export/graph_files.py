@@ -4,18 +4,17 @@ Beside the files, `graphs.json` says what goes in, what comes out, and how far e
 from the network's own.
 """
 
+import importlib.util
 import json
-import re
+import logging
 import tempfile
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 
 from fourdhands.export.bundle import read_json
 from fourdhands.export.graphs import (
@@ -31,8 +30,10 @@ from fourdhands.export.graphs import (
     eager,
     example_frame,
     is_free,
+    refuse_mano,
 )
 from fourdhands.export.predictor import Predictor
+from fourdhands.export.program_files import first_line, read_program
 from fourdhands.export.publish import preprocessing
 from fourdhands.export.skinning import GraphHandModel
 from fourdhands.files import replacing
@@ -41,7 +42,6 @@ from fourdhands.structures import HandState
 Format = Literal["onnx", "pt2"]
 SUMMARY: Final = "graphs.json"
 OPSET: Final = 20
-_MAX_MODEL_BYTES: Final = 2**28
 
 
 def write_graphs(
@@ -70,13 +70,9 @@ def write_graphs(
         What was written to `graphs.json`.
 
     Raises:
-        ValueError: a precision is in none of the formats, or the hand model is MANO.
-        ModuleNotFoundError: the extra `export` is not installed.
+        ValueError: what is asked for cannot be written.
     """
-    jobs = [(f, p) for p in precisions for f in formats if p not in _ELSEWHERE[f]]
-    for precision in precisions:
-        if precision not in [p for _, p in jobs]:
-            raise ValueError(f"{precision} cannot be written as {' or '.join(formats)}")
+    jobs = check_graphs(predictor, formats=formats, precisions=precisions, mesh=mesh)
     frames = example_frame(predictor, frames=6) if frames is None else frames
     reference = build_graphs(predictor, mesh=mesh)
     true = _stream({name: eager(graph) for name, graph in reference.items()}, frames)
@@ -91,7 +87,13 @@ def write_graphs(
         graphs = build_graphs(predictor, precision=precision, mesh=mesh)
         files = {name: out / _file_name(name, precision, kind) for name in graphs}
         for name, graph in graphs.items():
-            _WRITERS[kind](graph, files[name], precision)
+            try:
+                _WRITERS[kind](graph, files[name], precision)
+            except _NOT_WRITTEN as error:
+                raise ValueError(
+                    f"the {name} graph of this network cannot be written as {precision} {kind} "
+                    f"({first_line(error)})"
+                ) from error
         found = _stream(
             {name: open_graph(file, reference[name]) for name, file in files.items()}, frames
         )
@@ -103,6 +105,38 @@ def write_graphs(
     return summary
 
 
+def check_graphs(
+    predictor: Predictor,
+    *,
+    formats: Sequence[Format],
+    precisions: Sequence[Precision],
+    mesh: bool,
+) -> list[tuple[Format, Precision]]:
+    """What `write_graphs` is to write; refuses what it cannot before any work is done.
+
+    Returns:
+        Formats and precisions.
+
+    Raises:
+        ValueError: a precision is in none of the formats, the hand model is MANO and needed, or the
+            extra `export` is not installed.
+    """
+    jobs = [(f, p) for p in precisions for f in formats if p not in _ELSEWHERE[f]]
+    for precision in precisions:
+        if precision not in [p for _, p in jobs]:
+            raise ValueError(f"{precision} cannot be written as {' or '.join(formats)}")
+    refuse_mano(predictor, mesh=mesh)
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if "onnx" in formats and missing:
+        raise ValueError(
+            f"onnx: {', '.join(missing)} not installed; pip install 'fourdhands[export]'"
+        )
+    return jobs
+
+
+_NEEDED: Final = ("onnx", "onnxscript", "onnxruntime")
+_NOT_WRITTEN: Final = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What exporters raise for operations that they do not know."""
 _ELSEWHERE: Final[Mapping[Format, tuple[Precision, ...]]] = {"onnx": ("bf16",), "pt2": ("int8",)}
 
 
@@ -156,23 +190,34 @@ def _write_onnx(graph: Graph, path: Path, precision: Precision) -> None:
     assert made is not None
     for node in made.model.graph:  # where the code stood on this machine is nobody's matter
         node.metadata_props.clear()
-    with replacing(path) as partial:
+    weights = sum(tensor.nbytes for tensor in graph.module.state_dict().values())
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        whole = Path(folder) / path.name
+        made.save(whole, external_data=weights > _ONE_FILE)
         if precision == "int8":
-            _quantized(made, partial)
-        else:
-            made.save(partial)
+            parts = Path(folder) / "parts"
+            parts.mkdir()
+            _quantize(whole, parts / path.name)
+            whole = parts / path.name
+        for file in sorted(whole.parent.glob(f"{path.name}*"), reverse=True):  # numbers first
+            file.replace(path.with_name(file.name))
 
 
-def _quantized(made: Any, path: Path) -> None:
+_ONE_FILE: Final = 1_500_000_000
+"""Bytes; ONNX keeps at most 2 GiB in a file, larger weights lie beside it in NAME.onnx.data."""
+
+
+def _quantize(whole: Path, path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "fp32.onnx"
-        made.save(whole)
-        graph = onnx.load(whole).graph
-        vectors = {one.name for one in graph.initializer if len(one.dims) < 2}  # have no channels
-        nodes = [node for node in graph.node if node.op_type in _PRODUCTS]
+    graph = onnx.load(whole, load_external_data=False).graph
+    vectors = {one.name for one in graph.initializer if len(one.dims) < 2}  # have no channels
+    nodes = [node for node in graph.node if node.op_type in _PRODUCTS]
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it would advise to optimise the graph, which was done
+    try:
         quantize_dynamic(
             whole,
             path,
@@ -181,6 +226,8 @@ def _quantized(made: Any, path: Path) -> None:
             weight_type=QuantType.QInt8,
             per_channel=True,
         )
+    finally:
+        root.setLevel(level)
 
 
 _PRODUCTS: Final = ("MatMul", "Gemm")
@@ -197,7 +244,9 @@ def _write_program(graph: Graph, path: Path, precision: Precision) -> None:
                 node.meta.pop("nn_module_stack", None)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        torch.export.save(program, made)
+        with warnings.catch_warnings():  # tensors of the CPU are whole, whatever torch suspects
+            warnings.simplefilter("ignore")
+            torch.export.save(program, made)
         made.replace(path)
 
 
@@ -205,97 +254,6 @@ _WRITERS: Final[Mapping[Format, Callable[[Graph, Path, Precision], None]]] = {
     "onnx": _write_onnx,
     "pt2": _write_program,
 }
-
-# ---- reading .pt2 --------------------------------------------------------------------------------
-
-_ENTRY: Final = re.compile(
-    r"[^/]+/(data/(weights/(weight_\d+|model_weights_config\.json)"
-    r"|constants/(tensor_\d+|model_constants_config\.json)|sample_inputs/model\.pt)"
-    r"|models/model\.json|archive_format|archive_version|byteorder"
-    r"|\.data/(version|serialization_id))"
-)
-_TARGET: Final = re.compile(
-    r"torch\.ops\.aten\.\w+\.\w+|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)"
-    r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|pow|and_|or_)"
-    r"|torch\.sym_\w+|math\.(trunc|floor|ceil|sqrt)"
-)
-_EXPRESSION: Final = re.compile(
-    r"(Symbol\('[su]\d+'|Integer|Add|Mul|Pow|Min|Max|Mod|PythonMod|FloorDiv|CleanDiv|Eq|Ne|Lt|Le|Gt|Ge"
-    r"|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|Equality|Unequality|Rational|And|Or|Not"
-    r"|positive=True|nonnegative=True|integer=True|true|false|[su]\d+|[-+*/(), \d])*"
-)
-
-
-def read_program(path: Path) -> ExportedProgram:
-    """Read a .pt2 file that `write_graphs` wrote.
-
-    torch's reader unpickles what such a file has pickled and evaluates the expressions in it, so
-    the file is looked through first: it may have raw numbers, tensor operations and sizes alone.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or has anything else.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such graph")
-    try:
-        with zipfile.ZipFile(path) as file:
-            _check_archive(file, path.stat().st_size)
-        return torch.export.load(path)
-    except _RefusedError as refused:
-        raise ValueError(
-            f"{path}: refused, {refused}, which graphs of fourdhands do not have; nothing was "
-            "executed"
-        ) from None
-    except (zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: not a readable graph ({reason})") from error
-
-
-class _RefusedError(Exception):
-    """The archive has something that could be executed."""
-
-
-def _check_archive(file: zipfile.ZipFile, size: int) -> None:
-    entries = file.infolist()
-    if sum(entry.file_size for entry in entries) > size or len(
-        {entry.filename for entry in entries}
-    ) < len(entries):
-        raise _RefusedError("its parts claim more than it holds")
-    for entry in entries:
-        if entry.compress_type != zipfile.ZIP_STORED or not _ENTRY.fullmatch(entry.filename):
-            raise _RefusedError(f"it has a part '{entry.filename}'")
-        if entry.filename.endswith(".pt") and entry.file_size:
-            raise _RefusedError(f"it has pickled data in '{entry.filename}'")
-        if entry.filename.endswith(".json"):
-            if entry.file_size > _MAX_MODEL_BYTES:
-                raise _RefusedError(f"'{entry.filename}' has {entry.file_size} bytes")
-            for key, value in _leaves(json.loads(file.read(entry))):
-                _check_leaf(key, value)
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every number and text with the key that it or the list around it stands under."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, name)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner, key)
-    else:
-        yield key, value
-
-
-def _check_leaf(key: str, value: Any) -> None:
-    if key == "use_pickle" and value is not False:
-        raise _RefusedError("it has pickled weights")
-    if key == "guards_code":
-        raise _RefusedError("it has code in its guards")
-    if key == "target" and not _TARGET.fullmatch(str(value)):
-        raise _RefusedError(f"it calls '{value}'")
-    if key == "expr_str" and not _EXPRESSION.fullmatch(str(value)):
-        raise _RefusedError(f"it has the expression '{str(value)[:80]}'")
-
 
 # ---- how far hands are apart ---------------------------------------------------------------------
 

@@ -172,12 +172,8 @@ def build_graphs(
         ValueError: the hand model is MANO, and the graph would need its arrays.
     """
     network = predictor.network
+    refuse_mano(predictor, mesh=mesh)
     if not is_free(predictor):
-        if mesh or network.config.head.pose == "axis_angle":
-            raise ValueError(
-                "the graph would carry arrays of MANO, which may not be passed on: leave the mesh "
-                "out, or use the open hand"
-            )
         network = _with_mean_in_bias(network)
     network = _for_graphs(network, _DTYPES.get(precision, torch.float32))
     frame = example_frame(predictor, frames=5)
@@ -292,6 +288,20 @@ def is_free(predictor: Predictor) -> bool:
     is what the head says.
     """
     return all(side.source == "open" for side in predictor.hand_model.assets)
+
+
+def refuse_mano(predictor: Predictor, *, mesh: bool) -> None:
+    """Refuse graphs that would carry arrays of MANO.
+
+    Raises:
+        ValueError: the hand model is MANO, and the graph would need its arrays.
+    """
+    if not is_free(predictor) and (mesh or predictor.network.config.head.pose == "axis_angle"):
+        what = "a mesh" if mesh else "this network's pose (head.pose axis_angle)"
+        raise ValueError(
+            f"the graph would carry arrays of MANO, which may not be passed on, for {what}: "
+            "leave it out, or use the open hand"
+        )
 
 
 def _with_mean_in_bias(network: TwoHandNetwork) -> TwoHandNetwork:

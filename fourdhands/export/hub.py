@@ -13,6 +13,8 @@ _FILES: Final = (".ckpt", ".pth", ".pt", ".safetensors")
 HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _WANTED: Final = (WEIGHTS, CONFIG, CARD, MANIFEST, f"{OPEN_HAND}/*.npz")
 """What is fetched; graphs are for others."""
+_CLIENTS: Final = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
+"""Whose errors say that there is no connection; `huggingface_hub` has changed them twice."""
 
 
 def find_source(source: Path | str, revision: str | None = None) -> Path:
@@ -84,6 +86,12 @@ def push_bundle(folder: Path, name: str, *, private: bool = True) -> str:
         raise ValueError(f"'{name}' is no name on the hub ({_first_line(error)})") from error
     except HfHubHTTPError as error:
         raise OSError(f"{name}: the Hugging Face hub says: {_first_line(error)}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        raise OSError(
+            f"{name}: the Hugging Face hub cannot be reached ({_first_line(error)})"
+        ) from error
     return str(getattr(done, "repo_url", None) or f"https://huggingface.co/{name}")
 
 

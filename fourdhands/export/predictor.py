@@ -12,7 +12,13 @@ from torch import Tensor
 from fourdhands import config
 from fourdhands.data.collate import CropConfig
 from fourdhands.data.copies import is_beside
-from fourdhands.export.checkpoint import KEY, load_network_weights, read_checkpoint
+from fourdhands.export.checkpoint import (
+    KEY,
+    RECONSTRUCTION,
+    build_checked,
+    own_kind,
+    read_checkpoint,
+)
 from fourdhands.export.hub import find_source
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
@@ -23,11 +29,13 @@ from fourdhands.models.two_hands import PosesHands, between_wrists, reconciled_r
 from fourdhands.skeleton import Side
 from fourdhands.structures import Camera, ClipBatch, FrameFeatures, HandGeometry, Predictions
 
-KIND: Final = "reconstruction"
+KIND: Final = RECONSTRUCTION
 """What a bundle of a two-hand network says it is; those of other networks say otherwise."""
 USUAL_FPS: Final = 30.0
 """Of training data, where `data.gap_fps` does not say."""
 _CROP_KEYS: Final = ("bbox_scale", "box")
+_TIMING: Final[Mapping[str, float]] = {"num_frames": 1, "gap": 0.0, "gap_fps": USUAL_FPS}
+"""Of windows, where `data` does not say."""
 
 
 @dataclass(frozen=True)
@@ -218,13 +226,14 @@ def predictor_of(
 ) -> Predictor:
     """The predictor of a checkpoint that has been read; see `load_predictor`."""
     own: Mapping[str, Any] = checkpoint[KEY]
-    if own.get("kind", KIND) != KIND or not {"run", "network"} <= own.keys():
+    if own_kind(own) != KIND or "run" not in own or not isinstance(own.get("network"), Mapping):
         raise ValueError(f"{path}: not a checkpoint of a network that reconstructs hands")
-    run: Mapping[str, Any] = own["run"]
+    run, data = own["run"], own["run"].get("data", {}) if isinstance(own["run"], Mapping) else None
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path}: its configuration of the run is none")
     network_config = config.from_dict(NetworkConfig, own["network"], source=f"{path}: network")
     # its weights come from the checkpoint, not from the internet
     backbone = replace(network_config.backbone, pretrained=False)
-    data = run.get("data", {})
     crop = {"size": network_config.crop_size} | {k: data[k] for k in _CROP_KEYS if k in data}
     stored = run.get("mano")
     if mano is None and own.get("hand_model") == "mano":
@@ -232,13 +241,21 @@ def predictor_of(
             f"{path}: was trained with MANO, which a bundle may not hold: give the folder that "
             "`fourdhands hands import` wrote (mano)"
         )
-    hand_model = HandModel(load_assets(mano or (None if stored is None else Path(stored))))
-    network = TwoHandNetwork(replace(network_config, backbone=backbone), hand_model.mean_pose)
-    load_network_weights(network, checkpoint, path)
+    hand_model = HandModel(load_assets(mano or (None if stored is None else Path(str(stored)))))
+    timing = {name: data.get(name) or usual for name, usual in _TIMING.items()}
+    if not all(isinstance(value, int | float) for value in timing.values()):
+        raise ValueError(f"{path}: data: {', '.join(_TIMING)} have to be numbers")
+    own_config = replace(network_config, backbone=backbone)
+    network = build_checked(
+        lambda: TwoHandNetwork(own_config, hand_model.mean_pose),
+        checkpoint,
+        path,
+        outline=lambda: TwoHandNetwork(own_config),
+    )
     return Predictor(
         network=network.to(device).eval(),
         hand_model=hand_model.to(device).eval(),
         crop=config.from_dict(CropConfig, crop, source=f"{path}: data"),
-        window=int(data.get("num_frames", 1)),
-        gap=float(data.get("gap", 0)) / float(data.get("gap_fps") or USUAL_FPS),
+        window=int(timing["num_frames"]),
+        gap=timing["gap"] / timing["gap_fps"],
     )

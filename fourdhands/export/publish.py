@@ -1,6 +1,7 @@
 """From a checkpoint to a bundle. Read `export_bundle` first."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,7 +23,7 @@ from fourdhands.hands.assets import load_assets, save_assets
 from fourdhands.skeleton import JOINT_NAMES
 
 Weights = Literal["saved", "average", "trained"]
-_LOCAL: Final = ("out", "resume", "initial_weights", "mano")
+LOCAL: Final = ("out", "resume", "initial_weights", "mano")
 """What a run's configuration says of the machine that it ran on."""
 
 
@@ -35,6 +36,7 @@ def export_bundle(
     metrics: Path | None = None,
     name: str | None = None,
     mano: Path | None = None,
+    check: Callable[[Predictor], object] | None = None,
 ) -> Predictor:
     """Write a checkpoint of training, or a bundle anew, as a bundle.
 
@@ -47,6 +49,7 @@ def export_bundle(
         metrics: `metrics.json` of `eval.py`; that in `eval` beside the checkpoint, if None.
         name: of the model; that of the checkpoint's folder if None.
         mano: folder of converted MANO files; the run's, if None.
+        check: may refuse the predictor before anything is written.
 
     Returns:
         A predictor with the weights that were written.
@@ -56,8 +59,10 @@ def export_bundle(
         ValueError: the checkpoint cannot be used, has no such weights, or the folder is taken.
     """
     check_free(out)
-    content = _with_weights(read_checkpoint(checkpoint), weights, checkpoint)
+    content = with_weights(read_checkpoint(checkpoint), weights, checkpoint)
     predictor = predictor_of(content, checkpoint, mano=mano)
+    if check is not None:
+        check(predictor)
     own = dict(content[KEY])
     run, step = dict(own["run"]), content.get("global_step", own.get("step"))
     state = dict(predictor.network.state_dict())
@@ -70,14 +75,14 @@ def export_bundle(
         run | {"mano": "MANO" if uses_mano else None},
         parameters=sum(p.numel() for p in predictor.network.parameters()),
         step=step,
-        weights=_words(weights, content),
+        weights=weights_in_words(weights, content),
         metrics=metrics or (beside if beside.is_file() else None),
         sha256=hash_of(weights_file(checkpoint)),
     )
     own |= {
         "kind": KIND,
         "network": config.to_dict(predictor.network.config),
-        "run": {key: value for key, value in run.items() if key not in _LOCAL},
+        "run": {key: value for key, value in run.items() if key not in LOCAL},
         "step": step,
         "hand_model": "mano" if uses_mano else "open",
         "preprocessing": preprocessing(predictor),
@@ -110,7 +115,12 @@ def preprocessing(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _with_weights(checkpoint: dict[str, Any], weights: Weights, path: Path) -> dict[str, Any]:
+def with_weights(checkpoint: dict[str, Any], weights: Weights, path: Path) -> dict[str, Any]:
+    """A checkpoint's content with the weights that are asked for as its own.
+
+    Raises:
+        ValueError: it has no average.
+    """
     current: dict[str, Tensor] | None = checkpoint.get(CURRENT_KEY)
     if weights == "average" and current is None:
         raise ValueError(
@@ -122,7 +132,8 @@ def _with_weights(checkpoint: dict[str, Any], weights: Weights, path: Path) -> d
     return checkpoint | {"state_dict": {name: current[name] for name in names}}
 
 
-def _words(weights: Weights, checkpoint: dict[str, Any]) -> str:
+def weights_in_words(weights: Weights, checkpoint: dict[str, Any]) -> str:
+    """Which weights these are, for the card."""
     if CURRENT_KEY in checkpoint and weights != "trained":
         return "the moving average over the run (EMA)"
     return "as trained"

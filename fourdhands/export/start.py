@@ -12,13 +12,18 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from fourdhands import config
-from fourdhands.export.checkpoint import KEY, load_network_weights, network_weights
+from fourdhands.export.checkpoint import (
+    KEY,
+    load_network_weights,
+    misfits,
+    network_weights,
+    refuse,
+)
 from fourdhands.models.backbone import Backbone
 from fourdhands.models.network import NetworkConfig, TwoHandNetwork
 
 _PLACES: Final = "backbone.model.pos_embed"
 _PATCHES: Final = "backbone.model.patch_embed.proj.weight"
-_MOST_NAMED: Final = 3
 
 
 def start_from(
@@ -55,25 +60,21 @@ def start_from(
     stored = config.from_dict(NetworkConfig, checkpoint[KEY]["network"], source=f"{path}: network")
     weights, own = network_weights(checkpoint), network.state_dict()
     if "backbone" in chosen:
-        weights = _resampled(weights, stored, network.backbone)
+        try:
+            weights = _resampled(weights, stored, network.backbone)
+        except (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"{path}: the backbone's embeddings are of no grid of its crops ({reason})"
+            ) from error
     begins = tuple(f"{part}." for part in chosen)
     wanted = [name for name in own if name.startswith(begins)]
-    faults = [f"{name} is missing" for name in wanted if name not in weights]
     if chosen == ("backbone",) and there:  # an image model has no projection to tokens of ours
-        faults = [fault for fault in faults if not fault.startswith("backbone.neck.")]
         wanted = [
             name for name in wanted if name in weights or not name.startswith("backbone.neck.")
         ]
-    faults += [
-        f"{name} is {tuple(weights[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in wanted
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    if faults:
-        more = f" (and {len(faults) - _MOST_NAMED} more)" if len(faults) > _MOST_NAMED else ""
-        raise ValueError(
-            f"{path}: the weights are of another network: {'; '.join(faults[:_MOST_NAMED])}{more}"
-        )
+    found = {name: weight for name, weight in weights.items() if name.startswith(begins)}
+    refuse(misfits({name: own[name] for name in wanted}, found), path)
     network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
     return _differences(stored, network) if "backbone" in chosen else []
 

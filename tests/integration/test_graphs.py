@@ -10,9 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fourdhands.data.collate import CropConfig
-from fourdhands.export.graph_files import open_graph, read_program, read_summary, write_graphs
+from fourdhands.export import graph_files
+from fourdhands.export.graph_files import (
+    check_graphs,
+    open_graph,
+    read_summary,
+    write_graphs,
+)
 from fourdhands.export.graphs import (
     FRAME_INPUTS,
     build_graphs,
@@ -20,11 +27,17 @@ from fourdhands.export.graphs import (
     example_frame,
     example_window,
 )
+from fourdhands.export.importers import HAMER, OMNIHANDS
 from fourdhands.export.predictor import Predictor
+from fourdhands.export.program_files import read_program
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.backbone import BackboneConfig
 from fourdhands.models.direction_map import DirectionConfig
 from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import TwoHandNetwork
+from fourdhands.skeleton import Side
+from fourdhands.video.detect import BoxDetector, parse_box
+from fourdhands.video.predict import predict_photo
 from tests.helpers.batches import random_batch
 from tests.helpers.runs import tiny_network
 
@@ -154,18 +167,109 @@ def test_hostile_graphs_are_refused(written, tmp_path):
         read_program(bad)
 
 
+def test_compressed_and_wandering_parts_are_refused(written, tmp_path):
+    bad = tmp_path / "bad.pt2"
+    with zipfile.ZipFile(written / "window.pt2") as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    for compression, prefix in ((zipfile.ZIP_DEFLATED, ""), (zipfile.ZIP_STORED, "../")):
+        with zipfile.ZipFile(bad, "w", compression) as made:
+            for name, data in parts.items():
+                made.writestr(prefix + name, data)
+        with pytest.raises(ValueError, match=r"(claim more than|has a part).*nothing was executed"):
+            read_program(bad)
+
+
+PEERS = {
+    "hamer": replace(HAMER, backbone=BackboneConfig("vit_tiny_patch16_224", options={"depth": 1})),
+    "omnihands": replace(
+        OMNIHANDS, backbone=BackboneConfig("vit_tiny_patch16_224", options={"depth": 1})
+    ),
+}
+
+
+@pytest.mark.parametrize("peer", ["hamer", "omnihands"])
+def test_the_peers_presets_have_graphs(peer, tmp_path, monkeypatch):
+    """Their parts in small; ONNX with its numbers in a file beside, as for weights above 1.5 GB."""
+    monkeypatch.setattr(graph_files, "_ONE_FILE", 1)
+    torch.manual_seed(0)
+    full = PEERS[peer]
+    small = {"decoder_depth": 1, "decoder_heads": 2, "mlp_dim": 32}
+    encoder = min(1, full.spatial.encoder_depth)
+    spatial = replace(
+        full.spatial, dim=32, encoder_depth=encoder, encoder_heads=3, head_dim=16, **small
+    )
+    temporal = full.temporal and replace(
+        full.temporal, depth=1, num_heads=2, head_dim=16, mlp_dim=32
+    )
+    config = replace(full, crop_size=(64, 48), spatial=spatial, temporal=temporal)
+    hand_model = HandModel.open()
+    network = TwoHandNetwork(config, hand_model.mean_pose).eval()
+    made = Predictor(network, hand_model.eval(), CropConfig((64, 48), 2.0, "separate"))
+    summary = write_graphs(made, tmp_path, formats=("onnx", "pt2"), mesh=True)
+    assert {"frame.onnx.data", "window.onnx.data"} < {p.name for p in tmp_path.iterdir()}
+    assert len(list(tmp_path.iterdir())) == 7
+    for name, facts in summary["files"].items():
+        assert max(facts["largest_difference"].values()) < 1e-4, name
+    graphs = build_graphs(made, mesh=True)
+    inputs = example_window(made, 7, 2)
+    found = open_graph(tmp_path / "window.onnx", graphs["window"])(inputs)
+    for name, value in eager(graphs["window"])(inputs).items():
+        torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0, msg=name)
+
+
+def test_what_cannot_be_written_is_said_in_one_line(predictor, tmp_path, monkeypatch):
+    sides = tuple(replace(side, source="mano") for side in predictor.hand_model.assets)
+    mano = replace(predictor, hand_model=HandModel(sides))
+    for words, options in (
+        ("arrays of MANO", {"predictor": mano, "mesh": True}),
+        ("int8 cannot be written as pt2", {"formats": ("pt2",), "precisions": ("int8",)}),
+    ):
+        given = {"predictor": predictor, "formats": ("onnx",), "precisions": ("fp32",)}
+        with pytest.raises(ValueError, match=words):
+            check_graphs(**(given | {"mesh": False} | options))
+
+    def unknown(*_: object) -> None:
+        raise RuntimeError("operator aten::wings is not known\nand much more")
+
+    monkeypatch.setitem(graph_files._WRITERS, "onnx", unknown)
+    words = "the frame graph of this network cannot be written as fp32 onnx .*wings is not known"
+    with pytest.raises(ValueError, match=words) as caught:
+        write_graphs(predictor, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_example_runs_without_this_package(predictor, written, tmp_path):
-    """With numpy and onnxruntime alone: every import of ours or of torch fails."""
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "photo.npy", rng.integers(0, 256, (240, 320, 3), np.uint8))
-    for name in ("fourdhands", "torch", "PIL"):
+    """Every import of ours or of torch fails; hands stand where the predictor puts them."""
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    photo = Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "photo.png")
+    for name in ("fourdhands", "torch", "cv2"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not here')")
-    boxes = ["--box", "40", "50", "60", "80", "right", "--box", "180", "60", "90", "70", "left"]
-    command = [sys.executable, str(EXAMPLE), str(written), str(tmp_path / "photo.npy"), *boxes]
+    numbers = {Side.RIGHT: (200, 50, 60, 80), Side.LEFT: (-5, 60, 90, 70)}  # beyond the edge
+    paths = [str(written), str(tmp_path / "photo.png"), str(tmp_path / "out.png")]
+    boxes = [
+        word
+        for side, box in numbers.items()
+        for word in ("--box", *map(str, box), side.name.lower())
+    ]
     done = subprocess.run(
-        command, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}, check=False
+        [sys.executable, str(EXAMPLE), *paths, *boxes],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path)},
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "right stands at" in done.stdout
-    assert "left stands at" in done.stdout
+    detector = BoxDetector(
+        tuple(parse_box(f"{','.join(map(str, b))},{s.name.lower()}") for s, b in numbers.items())
+    )
+    hands = predict_photo(np.asarray(photo), detector, predictor)
+    for side, line in zip(numbers, done.stdout.splitlines(), strict=True):
+        assert line.startswith(side.name.lower())
+        wrist = np.array(line[line.index("[") + 1 : line.index("]")].split(), float)
+        np.testing.assert_allclose(wrist, hands.joints[0, side, 0], atol=0.005)
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == photo.size
+        assert (np.asarray(drawn) != np.asarray(photo)).any()
     assert json.loads((written / "graphs.json").read_text())["hands_in_one_scene"]
+    assert len(EXAMPLE.read_text().splitlines()) <= 60

@@ -1,6 +1,7 @@
 """Bundles: the same predictions again, nothing of MANO, and nothing but what the manifest says."""
 
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 import fourdhands
 from fourdhands import config
 from fourdhands.export import hub
-from fourdhands.export.bundle import MANIFEST, WEIGHTS, check_files
+from fourdhands.export.bundle import MANIFEST, WEIGHTS, check_files, write_manifest
 from fourdhands.export.checkpoint import CURRENT_KEY, describe
 from fourdhands.export.publish import export_bundle
 from fourdhands.hands.assets import load_assets, save_assets
@@ -134,6 +135,14 @@ def test_damaged_and_hostile_bundles_are_refused(tmp_path):
         manifest["files"][name] = {"bytes": 1, "sha256": "0"}
         (folder / MANIFEST).write_text(json.dumps(manifest))
         refused("is no name of a file in a bundle")
+    for data, words in (
+        (struct.pack("<Q", 2**62) + b"{}", "header claims 4611686018427387904 bytes"),
+        (struct.pack("<Q", 2) + b"{]", "not readable as safetensors"),
+        (b"PK", "not readable as safetensors"),
+    ):
+        (folder / WEIGHTS).write_bytes(data)
+        write_manifest(folder)  # the manifest is the attacker's, too
+        refused(words)
     (folder / MANIFEST).write_text("[" * 100_000)
     refused("manifest.json: not readable as JSON")
     (folder / MANIFEST).unlink()

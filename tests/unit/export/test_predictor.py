@@ -79,10 +79,21 @@ def test_misfits_are_refused_in_one_line(network, tmp_path):
     unknown = config.to_dict(TINY) | {"wings": 2}
     opens = config.to_dict(TINY)
     opens["backbone"]["options"] = {"checkpoint_path": "evil.pth"}
+    elsewhere, deep, vast = (config.to_dict(TINY) for _ in range(3))
+    elsewhere["backbone"]["name"] = "local-dir:/tmp/evil"
+    deep["spatial"]["encoder_depth"] = 10**6
+    vast["backbone"]["options"] = {"block_args": {"width": 10**9}}
+    not_ours = config.to_dict(replace(TINY, backbone=BackboneConfig(options={"wings": 2})))
     for changes, message in (
         ({"network": wider}, r"a.ckpt: the weights are of another network"),
         ({"network": unknown}, r"a.ckpt: network: unknown key 'wings'"),
         ({"network": opens}, r"backbone.options may not hold checkpoint_path"),
+        ({"network": elsewhere}, r"'local-dir:/tmp/evil': unknown to timm"),
+        ({"network": deep}, r"encoder_depth is 1000000, more than its weights are for"),
+        ({"network": vast}, r"width is 1000000000, more than its weights are for"),
+        ({"network": not_ours}, r"wings"),
+        ({"data": 3}, r"a.ckpt: its configuration of the run is none"),
+        ({"data": {"bbox_scale": 1.7, "box": "separate", "gap": "x"}}, r"gap_fps have to be num"),
         ({"data": {}}, r"a.ckpt: data: .*bbox_scale"),
         ({"mano": str(tmp_path / "gone")}, r"MANO folder '.*gone' does not exist"),
     ):
