@@ -92,6 +92,11 @@ class Evidence(TensorStruct):
         """(B, T, S) the same, weighted by confidence; 0 where a hand was not observed."""
         return self.share * self.confidence * self.observed
 
+    def filled(self, pose: Tensor) -> Tensor:
+        """Fingers (B, T, S, 15, 3, 3), those of gaps by the completion."""
+        gaps = ~self.observed & self.present[:, None]
+        return torch.where(gaps[..., None, None, None], self.completion, pose)
+
     def frames(self, start: int, stop: int) -> "Evidence":
         """Some of the frames."""
         shared = {

@@ -112,6 +112,8 @@ class Stage:
         learning_rate: of Adam and L-BFGS: radians, metres, units of betas.
         decay: factor on Adam's learning rate after each `decay_every` iterations.
         decay_every: see `decay`.
+        complete: whether the fingers of gaps are filled anew before it, from what the stages before
+            made of the frames around them.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Stage:
     learning_rate: float = 0.05
     decay: float = 0.7
     decay_every: int = 200
+    complete: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no optimiser can do."""
@@ -191,6 +194,7 @@ DEFAULT_STAGES: Final = (
         _PHYSICAL,
         _KERNELS,
         iterations=12,
+        complete=True,
     ),
 )  # fmt: skip
 

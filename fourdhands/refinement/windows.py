@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fourdhands.refinement.curvature import SCALE
 from fourdhands.refinement.initial import Gaps
 from fourdhands.refinement.motion import Motion
-from fourdhands.refinement.priors import RefinementPrior
+from fourdhands.refinement.priors import RefinementPrior, completed
 from fourdhands.refinement.problem import Body, Evidence, Problem
 from fourdhands.refinement.solver import Solution, scale_deviation, solve
 from fourdhands.refinement.stages import RefinementConfig, Stage
@@ -97,11 +97,15 @@ def solve_all(
 ) -> tuple[Motion, Outcome]:
     """Run all stages over all windows."""
     motion = saved.motion(motion) or motion
-    run = _Run(body, evidence, prior, saved, Outcome(), progress)
+    run = _Run(body, evidence, prior, config, saved, Outcome(), progress)
     if motion.wrist.shape[1] > config.window:
-        return run.chain(motion, config), run.outcome
+        return run.chain(motion), run.outcome
+    evidence = run.remembered()
     for number in range(saved.number("done"), len(config.stages)):
-        motion, known = run.stage(evidence, motion, config.stages[number], progress=progress)
+        stage = config.stages[number]
+        if stage.complete:
+            evidence, motion = run.completed(motion)
+        motion, known = run.stage(evidence, motion, stage, progress=progress)
         if known is not None:
             run.outcome.scale_deviation = scale_deviation(known, evidence.observed.sum((1, 2)))
         saved.save(motion, done=np.array(number + 1))
@@ -115,9 +119,29 @@ class _Run:
     body: Body
     evidence: Evidence
     prior: RefinementPrior | None
+    config: RefinementConfig
     saved: SavedState
     outcome: Outcome
     progress: bool
+
+    def completed(self, motion: Motion) -> tuple[Evidence, Motion]:
+        """Fill the fingers of gaps anew, now that the frames around them are less noisy."""
+        filler = self.prior if self.config.completion == "prior" else None
+        evidence = self.evidence
+        found, precision = completed(motion.pose, evidence.observed, evidence.fps, filler)
+        self.saved.keep(completion=found.cpu().numpy(), precision=precision.cpu().numpy())
+        evidence = self.remembered()
+        return evidence, replace(motion, pose=evidence.filled(motion.pose))
+
+    def remembered(self) -> Evidence:
+        """What is known, with the last completion."""
+        arrays, like = self.saved.arrays, self.evidence.completion
+        if "completion" not in arrays:
+            return self.evidence
+        found, precision = (
+            torch.from_numpy(arrays[name]).to(like) for name in ("completion", "precision")
+        )
+        return replace(self.evidence, completion=found, completion_precision=precision)
 
     def stage(
         self, evidence: Evidence, motion: Motion, stage: Stage, *, progress: bool = False
@@ -142,20 +166,23 @@ class _Run:
             motion = replace(motion, pose=pose, latent=motion.latent[..., :0])
         return motion, solution.information
 
-    def chain(self, motion: Motion, config: RefinementConfig) -> Motion:
+    def chain(self, motion: Motion) -> Motion:
         """Both passes over a long clip."""
-        frames, overlap = motion.wrist.shape[1], config.overlap
-        starts = window_starts(self.evidence.observed, config.window, overlap)
-        early, late = _split(config.stages)
+        frames, overlap = motion.wrist.shape[1], self.config.overlap
+        starts = window_starts(self.evidence.observed, self.config.window, overlap)
+        early, late = _split(self.config.stages)
         done = self.saved.number("done")
         motion = motion.map(Tensor.clone)
         if done < len(starts):
             motion = self._find_shared(motion, early, list(pairwise([*starts, frames])))
+            if any(stage.complete for stage in late):
+                _, motion = self.completed(motion)
             self.saved.save(motion, done=np.array(len(starts)))
+        evidence = self.remembered()
         for number in self._numbers(late, max(done - len(starts), 0), len(starts)):
             start = starts[number]
             stop = frames if number + 1 == len(starts) else starts[number + 1] + overlap
-            piece = self.evidence.frames(start, stop)
+            piece = evidence.frames(start, stop)
             free = _free(piece, fixed=BOUNDARY if number else 0, ahead=overlap * (stop < frames))
             piece, window = replace(piece, free=free), motion.frames(start, stop)
             for stage in late:
