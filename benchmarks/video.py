@@ -267,9 +267,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/video"))
     options = parser.parse_args()
     found = []
-    for index, clip in clips(
-        options.clips, options.frames, options.seed, options.work / "paper"
-    ):
+    for index, clip in clips(options.clips, options.frames, options.seed, options.work / "paper"):
         one = run(clip, options.work / f"{options.seed}-{index}", options.checkpoint)
         found.append({"clip": index, **one})
         print(json.dumps(found[-1]), flush=True)

@@ -224,8 +224,8 @@ class _Run:
         for (start, stop), value in zip(pieces, values, strict=True):
             # hands stay where the camera sees them, whatever the world's scale
             part = motion.with_shared(value).frames(start, stop)
-            piece = Problem(self.evidence.frames(start, stop), self.body)
-            motion.put_frames(start, piece.rescaled(part, agreed[:, SCALE]))
+            problem = Problem(self.evidence.frames(start, stop), self.body)
+            motion.put_frames(start, problem.rescaled(part, agreed[:, SCALE]))
         gaps = Gaps.of(self.evidence.observed)
         return replace(
             motion.with_shared(agreed),
