@@ -22,8 +22,8 @@ from fourdhands.refinement.camera_motion import (
 )
 from fourdhands.video.detect import Detection, corners
 from fourdhands.video.frames import Video
-from fourdhands.video.reconstruct import CameraSolver, SolvedCamera
 from fourdhands.video.search import Search
+from fourdhands.video.solved_camera import CameraSolver, SolvedCamera
 
 IMAGES_A_SECOND: Final = 15
 MOST_IMAGES: Final = 180
