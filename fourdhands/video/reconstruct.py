@@ -205,7 +205,9 @@ def _solved(job: Job, found: Search, solve: CameraSolver, known: float | None) -
     if stored is not None:
         return SolvedCamera.from_arrays(stored)
     solved = solve(job.video, found, known)
-    if not solved.notes:  # what was missing may be there the next time
+    if any(
+        motion is not None for motion in solved.motion
+    ):  # what was missing may be there the next time
         job.cache.store("camera", key, solved.to_arrays())
     return solved
 
