@@ -2,7 +2,7 @@
 
     python benchmarks/video.py --checkpoint runs/quickstart/best.ckpt
 
-Seeded clips: two hands in a papered room with furniture, filmed by a camera that somebody carries,
+Seeded clips: two hands in a papered room, filmed by a camera that somebody carries,
 written as H.264. The camera's path is compared after the similarity that fits it best; hands in the
 world as in `benchmarks/refinement.py`. Needs the extras `video` and `solve`.
 """
@@ -13,8 +13,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,22 @@ import roma
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from fourdhands.cli.reconstruct import reconstruct
-from fourdhands.data.schema import Clip
-from fourdhands.data.synthetic.appearance import AppearanceConfig
-from fourdhands.data.synthetic.background import BackgroundConfig
+from fourdhands.data.synthetic.appearance import AppearanceConfig, Wardrobe
 from fourdhands.data.synthetic.camera import CameraConfig
 from fourdhands.data.synthetic.config import KindShares, SceneConfig
-from fourdhands.data.synthetic.effects import EffectsConfig
-from fourdhands.data.synthetic.generate import ClipGenerator
+from fourdhands.data.synthetic.scene import Scene
 from fourdhands.data.synthetic.stage import Stage
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.evaluation.trajectories import aligned_in_world
 from fourdhands.files import replacing
+from fourdhands.geometry.camera import project
+from fourdhands.hands.mano import HandModel
 from fourdhands.refinement.stages import RefinementConfig
+from fourdhands.rendering.lighting import Lighting
+from fourdhands.rendering.raster import Rasterizer
 from fourdhands.video.overlay import video_file
 from fourdhands.video.results import VideoHands
 
@@ -49,12 +50,11 @@ SCENES = SceneConfig(
     distance=(0.35, 0.8),
     truncated_share=0,
     camera=CameraConfig(moving_share=1, wide_share=0, principal_offset=0),
-    appearance=AppearanceConfig(occluder_share=0),
-    effects=EffectsConfig(shutter=1 / 120, defocus_share=0, noise=4),
-    masks=False,
 )
-LEAST_PATH = 0.4
-"""Metres: the camera is carried past the hands, not worn by their owner."""
+LEAST_SPEED = 0.1
+"""Metres a second: the camera is carried past the hands, not worn by their owner."""
+PAPER = 1536
+"""Pixels of a wall's picture."""
 ROWS = {
     "frame by frame, as solved": "each frame's hands, the solver's unit as if it were the metre",
     "frame by frame, true scale": "the same, the path at its true size",
@@ -69,61 +69,134 @@ HAND_COLUMNS = {"G-MPJPE": "mm", "GA-MPJPE": "mm", "acceleration": "m/s^2"}
 Array = NDArray[np.float64]
 
 
-def clips(count: int, frames: int, seed: int, folder: Path) -> Iterator[tuple[int, Clip]]:
-    """The first clips of a seed's stream whose camera goes far enough.
+@dataclass(frozen=True)
+class Clip:
+    """A clip and its truth.
 
-    Args:
-        count: of them.
-        frames: of each.
-        seed: decides everything.
-        folder: for the rooms' papers.
+    Attributes:
+        number: in the seed's stream.
+        scene: hands and camera.
+        seed: of its looks.
     """
-    paper(np.random.default_rng((seed, 2)), folder)
-    scenes = replace(SCENES, background=BackgroundConfig(folder=folder, blur=0.002))
-    generator = ClipGenerator(scenes, num_frames=frames, fps=FPS, seed=seed)
-    stage = Stage(scenes, generator.model, num_frames=frames, fps=FPS)
-    index = 0
-    for _ in range(count):
-        while True:
-            camera = stage.scene(np.random.default_rng((seed, 1, index))).camera
-            index += 1
-            if _length(camera.position) > LEAST_PATH:
-                break
-        yield index - 1, generator.clip(index - 1)
+
+    number: int
+    scene: Scene
+    seed: tuple[int, ...]
+
+    @property
+    def cam_from_world(self) -> Array:
+        """(T, 4, 4) metres."""
+        return self.scene.camera.cam_from_world
+
+    @property
+    def intrinsics(self) -> Array:
+        """(3, 3)."""
+        return self.scene.camera.intrinsics
+
+    @property
+    def joints(self) -> Tensor:
+        """(T, S, 21, 3) camera frame."""
+        return self.scene.geometry.joints
+
+    def shown(self) -> NDArray[np.bool_]:
+        """(T, S): whether the picture shows most of a hand."""
+        pixels = project(self.joints, torch.from_numpy(self.intrinsics).float()).numpy()
+        inside = ((pixels > 0) & (pixels < np.array(SCENES.image_size) - 1)).all(-1)
+        return np.asarray(inside.mean(-1) > 0.5)
 
 
-def paper(rng: np.random.Generator, folder: Path, count: int = 8, size: int = 256) -> None:
-    """Pictures for the walls: clouds of all sizes, and rectangles."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        cloud = np.zeros((size, size, 3), np.float32)
-        for octave in range(2, 8):
-            noise = rng.normal(0, 0.75**octave, (2**octave, 2**octave, 3)).astype(np.float32)
-            cloud += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
-        cloud = 40 + 170 * (cloud - cloud.min()) / np.ptp(cloud)
-        for _ in range(250):
-            low, extent = rng.integers(0, size, 2), rng.integers(3, size // 12, 2)
-            colour = rng.uniform(20, 235, 3).tolist()
-            filled = cv2.FILLED if rng.random() < 0.7 else 1
-            cv2.rectangle(cloud, low.tolist(), (low + extent).tolist(), colour, filled)
-        cv2.imwrite(str(folder / f"{number}.png"), cloud.clip(0, 255).astype(np.uint8))
+def clips(count: int, frames: int, seed: int, model: HandModel) -> list[Clip]:
+    """The first clips of a seed's stream whose camera goes far enough."""
+    stage = Stage(SCENES, model, num_frames=frames, fps=FPS)
+    found: list[Clip] = []
+    number = 0
+    while len(found) < count:
+        scene = stage.scene(np.random.default_rng((seed, number)))
+        if _length(scene.camera.position) > LEAST_SPEED * frames / FPS:
+            found.append(Clip(number, scene, (seed, number, 1)))
+        number += 1
+    return found
 
 
 def _length(places: Array) -> float:
+    """Metres, without the hand's trembling."""
     return float(np.linalg.norm(np.diff(places[:: int(FPS / 5)], axis=0), axis=1).sum())
 
 
-def write_clip(clip: Clip, path: Path) -> None:
+def write_clip(clip: Clip, model: HandModel, path: Path) -> None:
     """As somebody would film it."""
-    with video_file(path, FPS, clip.image_size) as sink:
-        for data in clip.frames:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            sink(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8))
+    scene, (width, height) = clip.scene, SCENES.image_size
+    rng = np.random.default_rng(clip.seed)
+    wardrobe = Wardrobe(model, AppearanceConfig(people=1, occluder_share=0), 1, rng)
+    look, light, room = wardrobe.choose(rng, scene), Lighting.sample(rng), Room.of(rng, scene)
+    renderer = Rasterizer(height, width)
+    with video_file(path, FPS, SCENES.image_size) as sink:
+        for t in tqdm(range(len(scene.times)), desc="filming", unit="frame"):
+            surfaces, _ = wardrobe.dress(look, scene, t)
+            turn = scene.camera.rotation[t] @ scene.camera.rotation[0].T
+            turned = replace(light, directions=(light.directions @ turn.T).astype(np.float32))
+            behind = room.seen(clip.intrinsics, clip.cam_from_world[t], width, height)
+            picture = renderer.render(surfaces, clip.intrinsics, turned, behind).rgb
+            grain = rng.normal(0, 2, picture.shape)
+            sink((picture + grain).round().clip(0, 255).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Room:
+    """A box around camera and hands with a picture on each side.
+
+    Attributes:
+        corners: (2, 3) lower and upper, metres in the world.
+        papers: (6 * PAPER, PAPER, 3) pictures one below the other: -x, -y, -z, +x, +y, +z.
+    """
+
+    corners: Array
+    papers: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, rng: np.random.Generator, scene: Scene) -> "Room":
+        """Draw one that holds the camera's whole way."""
+        path = scene.camera.position
+        aside = rng.uniform((1.2, 1.0, 1.2), (2.2, 1.4, 2.2), (2, 3))
+        corners = np.stack((path.min(0) - aside[0], path.max(0) + aside[1]))
+        return cls(corners, np.concatenate([_paper(rng) for _ in range(6)]))
+
+    def seen(self, K: Array, cam_from_world: Array, width: int, height: int) -> NDArray[np.uint8]:
+        """What a camera sees of the walls, (H, W, 3)."""
+        u, v = np.meshgrid(np.arange(width), np.arange(height))
+        rays = np.stack((u, v, np.ones_like(u)), -1) @ np.linalg.inv(K).T @ cam_from_world[:3, :3]
+        eye = -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
+        far = np.where(rays > 0, self.corners[1] - eye, self.corners[0] - eye)
+        away = far / np.where(np.abs(rays) < 1e-9, 1e-9, rays)
+        axis = away.argmin(-1)
+        hit = eye + rays * away.min(-1, keepdims=True)
+        part = (hit - self.corners[0]) / (self.corners[1] - self.corners[0]) * (PAPER - 1)
+        across = np.where(axis == 0, part[..., 2], part[..., 0])
+        down = np.where(axis == 1, part[..., 2], part[..., 1])
+        beyond = np.take_along_axis(rays, axis[..., None], -1)[..., 0] > 0
+        row = down.clip(0, PAPER - 1) + PAPER * (axis + 3 * beyond)
+        grid = across.astype(np.float32), row.astype(np.float32)
+        return np.asarray(cv2.remap(self.papers, *grid, cv2.INTER_LINEAR), np.uint8)
+
+
+def _paper(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A wall's picture: clouds of all sizes, and rectangles."""
+    cloud = np.zeros((PAPER, PAPER, 3), np.float32)
+    for octave in range(3, 10):
+        noise = rng.normal(0, 0.75**octave, (2**octave, 2**octave, 3)).astype(np.float32)
+        cloud += cv2.resize(noise, (PAPER, PAPER), interpolation=cv2.INTER_CUBIC)
+    cloud = 40 + 170 * (cloud - cloud.min()) / np.ptp(cloud)
+    for _ in range(150):
+        low, extent = rng.integers(0, PAPER, 2), rng.integers(8, PAPER // 14, 2)
+        colour = rng.uniform(20, 235, 3).tolist()
+        filled = cv2.FILLED if rng.random() < 0.6 else 3
+        cv2.rectangle(cloud, low.tolist(), (low + extent).tolist(), colour, filled)
+    return cloud.clip(0, 255).astype(np.uint8)
 
 
 def camera_figures(hands: VideoHands, clip: Clip) -> dict[str, float]:
     """How well the camera is known."""
-    true = clip.cam_from_world.astype(np.float64)
+    true = clip.cam_from_world
     own = hands.cam_from_world.astype(np.float64)
     places, known = (torch.from_numpy(_places(poses)) for poses in (own, true))
     turn, shift, scale = fit(places, known)
@@ -132,7 +205,7 @@ def camera_figures(hands: VideoHands, clip: Clip) -> dict[str, float]:
     turned = own[:, :3, :3] @ turn.numpy().T
     off = np.degrees(roma.rotmat_geodesic_distance(
         torch.from_numpy(turned), torch.from_numpy(true[:, :3, :3])).numpy())  # fmt: skip
-    focal = float(clip.intrinsics[0, 0, 0])
+    focal = float(clip.intrinsics[0, 0])
     return {
         "path": _length(known.numpy()),
         "path error": 1e3 * float((moved - known).square().sum(-1).mean().sqrt()),
@@ -140,8 +213,8 @@ def camera_figures(hands: VideoHands, clip: Clip) -> dict[str, float]:
         "worst rotation": float(off.max()),
         "focal length": 100 * abs(float(hands.intrinsics[0, 0]) / focal - 1),
         "scale": 100 * abs(float(np.log(scale))),
-        "hands found": 100 * float((hands.observed[0] & clip.hands_valid).sum())
-        / float(clip.hands_valid.sum()),
+        "hands found": 100 * float((hands.observed[0] & clip.shown()).sum())
+        / float(clip.shown().sum()),
     }  # fmt: skip
 
 
@@ -157,8 +230,8 @@ def _places(poses: Array) -> Array:
 
 def hand_figures(hands: VideoHands, clip: Clip) -> dict[str, dict[str, float]]:
     """How well the hands are known in the world, in each of the `ROWS`."""
-    true = _samples(torch.from_numpy(clip.joints), clip.cam_from_world)
-    valid = torch.from_numpy(hands.observed[0] & clip.hands_valid)
+    true = _samples(clip.joints, clip.cam_from_world)
+    valid = torch.from_numpy(hands.observed[0] & clip.shown())
     by_frame = torch.from_numpy(hands.frame_joints[0])
     solved, metric = solver_poses(hands, clip)
     found = {
@@ -183,7 +256,7 @@ def hand_figures(hands: VideoHands, clip: Clip) -> dict[str, dict[str, float]]:
 def solver_poses(hands: VideoHands, clip: Clip) -> tuple[Array, Array]:
     """The camera's path in units of the solver's own, and at its true size."""
     poses = hands.cam_from_world.astype(np.float64)
-    true = clip.cam_from_world.astype(np.float64)
+    true = clip.cam_from_world
     places, known = (torch.from_numpy(_places(one)) for one in (poses, true))
     scale = fit(places, known)[2]
     solved, metric = poses.copy(), poses.copy()
@@ -234,11 +307,11 @@ def tables(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def run(clip: Clip, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
+def run(clip: Clip, model: HandModel, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     """One clip through the program."""
     folder.mkdir(parents=True, exist_ok=True)
     video = folder / "clip.mp4"
-    write_clip(clip, video)
+    write_clip(clip, model, video)
     work = time.process_time()
     reconstruct(
         video, RefinementConfig(), out=folder / "out", checkpoint=checkpoint, camera="solve",
@@ -267,9 +340,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/video"))
     options = parser.parse_args()
     found = []
-    for index, clip in clips(options.clips, options.frames, options.seed, options.work / "paper"):
-        one = run(clip, options.work / f"{options.seed}-{index}", options.checkpoint)
-        found.append({"clip": index, **one})
+    model = HandModel.open()
+    for clip in clips(options.clips, options.frames, options.seed, model):
+        folder = options.work / f"{options.seed}-{clip.number}"
+        found.append({"clip": clip.number, **run(clip, model, folder, options.checkpoint)})
         print(json.dumps(found[-1]), flush=True)
     print(tables(found))
     report = {

@@ -24,10 +24,11 @@ from fourdhands.video.mediapipe_hands import FollowingDetector, MediaPipeDetecto
 from fourdhands.video.mediapipe_tasks import TasksDetector
 from fourdhands.video.overlay import write_overlay, write_photo, write_world
 from fourdhands.video.phases import PhaseCache, Stopwatch, key_of, key_of_file
-from fourdhands.video.reconstruct import CameraSolver, Job, MakeDetector, reconstruct_video
+from fourdhands.video.reconstruct import Job, MakeDetector, reconstruct_video
 from fourdhands.video.results import VideoHands
 from fourdhands.video.search import EachFrame
 from fourdhands.video.solve_camera import camera_of_file, solve_camera
+from fourdhands.video.solved_camera import CameraSolver
 from fourdhands.video.summary import write_summary
 
 FREE_SPACE = 50_000_000

@@ -33,6 +33,7 @@ from fourdhands.video.network_pass import NetworkHands, NetworkPass
 from fourdhands.video.phases import Arrays, PhaseCache, Stopwatch, key_of
 from fourdhands.video.results import VideoHands
 from fourdhands.video.search import Search, VideoDetector, search
+from fourdhands.video.solved_camera import CameraSolver, SolvedCamera
 from fourdhands.video.track import PairTrack, follow
 
 FEWEST_FRAMES: Final = 3
@@ -40,25 +41,7 @@ FEWEST_FRAMES: Final = 3
 MOST_PAIRS: Final = 8
 _CLIP_ARRAYS: Final = ("global_orient", "hand_pose", "betas", "transl")
 
-CameraSolver = Callable[[Video, Search, float | None], "SolvedCamera"]
 MakeDetector = Callable[[], VideoDetector]
-
-
-@dataclass(frozen=True)
-class SolvedCamera:
-    """How the camera moved.
-
-    Attributes:
-        motion: of each shot; None where it stands still.
-        focal_length: pixels, if the solver found it.
-        source: for people.
-        notes: what the user should know.
-    """
-
-    motion: tuple[CameraMotion | None, ...]
-    focal_length: float | None
-    source: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,12 +191,25 @@ def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
         )
         solved = SolvedCamera((None,) * len(found.shots), None, "taken to stand still", notes)
     else:
-        solved = job.camera(job.video, found, known)
+        solved = _solved(job, found, job.camera, known)
     if known is not None:
         return solved, float(known), known_source
     if solved.focal_length is not None:
         return solved, float(solved.focal_length), solved.source
     return solved, math.hypot(*job.video.image_size), "assumed: the image's diagonal"
+
+
+def _solved(job: Job, found: Search, solve: CameraSolver, known: float | None) -> SolvedCamera:
+    key = key_of("camera 1", job.video_key, job.detector_key, job.camera_key, known)
+    stored = job.cache.load("camera", key)
+    if stored is not None:
+        return SolvedCamera.from_arrays(stored)
+    solved = solve(job.video, found, known)
+    if any(
+        motion is not None for motion in solved.motion
+    ):  # what was missing may be there the next time
+        job.cache.store("camera", key, solved.to_arrays())
+    return solved
 
 
 def _network(

@@ -6,6 +6,7 @@ still background it follows the person. Hands are masked.
 
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,8 @@ from fourdhands.refinement.camera_motion import (
 )
 from fourdhands.video.detect import Detection, corners
 from fourdhands.video.frames import Video
-from fourdhands.video.reconstruct import CameraSolver, SolvedCamera
 from fourdhands.video.search import Search
+from fourdhands.video.solved_camera import CameraSolver, SolvedCamera
 
 IMAGES_A_SECOND: Final = 15
 MOST_IMAGES: Final = 180
@@ -42,6 +43,8 @@ MASK: Final = 1.8
 FOREARM: Final = 1.6
 FOREARM_WIDTH: Final = 0.8
 """Sizes of a hand, in which its forearm is masked, too."""
+LONGEST_GUESS: Final = 0.3
+"""Seconds without a solved image that are not worth a note."""
 NEIGHBOURS: Final = 2
 """Frames on either side whose hands are masked as well: some are missed."""
 REMEDY: Final = (
@@ -90,17 +93,19 @@ def solve_camera(video: Video, found: Search, focal_length: float | None) -> Sol
             notes.append(f"shot {number + 1}: {solved}; the camera is taken to stand still there")
             motions.append(None)
         else:
-            motions.append(solved[0])
-            focals.append(solved[1])
-    focal = float(np.median(focals)) if focals else None
+            motion, focal, unplaced = solved
+            motions.append(motion)
+            focals.append(focal)
+            notes += [f"shot {number + 1}: {text}" for text in unplaced]
+    found_focal = float(np.median(focals)) if focals else None
     source = "structure from motion" if focals else "taken to stand still"
-    return SolvedCamera(tuple(motions), focal, source, tuple(notes))
+    return SolvedCamera(tuple(motions), found_focal, source, tuple(notes))
 
 
 def _solve_shot(
     pycolmap: Any, video: Video, found: Search, start: int, stop: int, focal_length: float | None
-) -> tuple[CameraMotion, float] | str:
-    """The motion and the focal length, or why there is none."""
+) -> tuple[CameraMotion, float, list[str]] | str:
+    """The motion, the focal length and where they are doubtful; or why there is none."""
     step = max(-(-(stop - start) // MOST_IMAGES), round(video.fps / IMAGES_A_SECOND))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -119,7 +124,15 @@ def _solve_shot(
     if points < FEWEST_POINTS:
         return f"the background shows too little to go by ({points:.0f} points an image)"
     every = between(frames, poses, np.arange(start, stop))
-    return CameraMotion(every, source="structure from motion"), focal_length or found_focal
+    times = [found.times[start], *(found.times[frame] for frame in frames), found.times[stop - 1]]
+    unplaced = [
+        f"no image between {before:.1f} and {after:.1f} s found its place; the camera's path is a "
+        "guess there"
+        for before, after in pairwise(times)
+        if after - before > LONGEST_GUESS
+    ]
+    motion = CameraMotion(every, source="structure from motion")
+    return motion, focal_length or found_focal, unplaced
 
 
 def _write_images(

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from fourdhands.refinement.camera_motion import CameraMotion
 from fourdhands.skeleton import NUM_JOINTS, Side
 from fourdhands.video.detect import Detection
 from fourdhands.video.frames import Video
 from fourdhands.video.search import Search
 from fourdhands.video.solve_camera import background, between, camera_of_file, solve_camera
+from fourdhands.video.solved_camera import SolvedCamera
 
 
 def upright_hand() -> Detection:
@@ -69,3 +71,15 @@ def test_each_shot_takes_its_part_of_a_file(tmp_path: Path) -> None:
     solved = camera_of_file(tmp_path / "poses.txt")(video, search(False, False), None)
     second = solved.motion[1]
     assert second is not None and second.cam_from_world[:, 0, 3].tolist() == [-4, -5, -6, -7]
+
+
+def test_a_solved_camera_survives_its_file() -> None:
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, 0, 3] = 1, 2, 3
+    solved = SolvedCamera((None, CameraMotion(poses, metric=True, source="x")), 500.0, "y", ("z",))
+    again = SolvedCamera.from_arrays(solved.to_arrays())
+    assert again.motion[0] is None and again.motion[1] is not None
+    assert again.motion[1].metric and (again.motion[1].cam_from_world == poses).all()
+    assert (again.focal_length, again.source, again.notes) == (500.0, "y", ("z",))
+    nothing = SolvedCamera((None,), None, "")
+    assert SolvedCamera.from_arrays(nothing.to_arrays()) == nothing
