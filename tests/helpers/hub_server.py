@@ -44,7 +44,7 @@ def serving() -> Iterator[Hub]:
 
 class _Answer(BaseHTTPRequestHandler):
     server: Hub
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # no connection outlives the server
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -97,7 +97,8 @@ class _Answer(BaseHTTPRequestHandler):
             wanted = json.loads(body)
             name = "/".join(filter(None, (wanted.get("organization"), wanted["name"])))
             self.server.files.setdefault(name, {})
-            self.server.private[name] = bool(wanted.get("private"))
+            private = wanted.get("private") or wanted.get("visibility") == "private"
+            self.server.private[name] = bool(private)
             self._json({"url": f"{self.server.address}/{name}"})
         elif parts[-1] == "validate-yaml":
             self._json({"errors": [], "warnings": []})
