@@ -78,8 +78,9 @@ def window_starts(observed: Tensor, window: int, overlap: int) -> list[int]:
     follow = seen.unfold(0, overlap, 1).sum(-1) if frames > overlap else seen
     starts = [0]
     while frames - starts[-1] > window:
-        low, high = starts[-1] + window // 2 - overlap, starts[-1] + window - overlap
-        low = max(low, starts[-1] + 1)
+        low, high = (
+            starts[-1] + max(1, hop) for hop in ((window - overlap) // 2, window - overlap)
+        )
         places = follow[low : high + 1].flip(0)
         starts.append(high - int(places.argmax()))
     return starts
