@@ -184,7 +184,7 @@ class WindowFusion(nn.Module):
         clips, frames, sides, _ = features.shape
         own = torch.arange(frames, device=features.device)[:, None]
         about = torch.arange(self.window, device=features.device) - self.window // 2
-        index = (own + about).clamp(min=0).minimum(own.new_tensor(frames - 1))
+        index = (own + about).clamp(min=0).minimum(own[-1])  # any number of frames, in graphs too
         context = features[:, index] + self.position[:, None]
         visible = hand_visible[:, index] | (index == own)[..., None]
         context = rearrange(context, "b t w s d -> (b t s) w d")
