@@ -20,13 +20,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import roma
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands import config as configuration
 from fourdhands.data.motion.source import MotionDataConfig, load_motion
-from fourdhands.data.motion.synthesize import MotionSetConfig, MotionSplits
+from fourdhands.data.motion.synthesize import MotionSetConfig, MotionSplits, generate_clip
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.evaluation.trajectories import aligned_in_world, in_world
 from fourdhands.export.motion_prior import load_motion_prior
@@ -283,6 +284,13 @@ def generated_windows(prior: Any, count: int) -> Tensor:
     return windows
 
 
+def lifelike(seed: int, frames: int) -> Tensor:
+    """Fingers (T, S, 15, 3, 3) of the motion generator, of clips no prior has seen."""
+    clip = generate_clip(MotionSetConfig(), "test", seed)
+    vectors = torch.from_numpy(clip.hand_pose[:frames]).double()
+    return roma.rotvec_to_rotmat(vectors)
+
+
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
     """Means over clips; the scale's error is a median."""
     lines = ["| | " + " | ".join(f"{name} ({unit})" for name, unit in COLUMNS.items()) + " |"]
@@ -378,6 +386,12 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="checkpoint of train.py motion-prior")
     parser.add_argument("--clips", type=int, default=4, help="of each camera")
     parser.add_argument("--frames", type=int, default=128)
+    parser.add_argument(
+        "--fingers",
+        choices=("scenes", "generated"),
+        default="scenes",
+        help="random poses in contact, or the motion that priors learn from, hands apart",
+    )
     parser.add_argument("--lengths", type=int, nargs="*", default=[])
     parser.add_argument("--picture", type=Path, help="draw wrists from above, and nothing else")
     parser.add_argument("--rows", nargs="*", default=None, help="only these")
@@ -397,7 +411,8 @@ def main() -> None:
     # clip by clip through all cameras: stopped early, the table is one of fewer clips
     pairs = [(seed, camera) for seed in range(options.clips) for camera in CAMERAS]
     for seed, camera in tqdm(pairs, desc="clips", disable=not pairs):
-        clip = simulate(seed, options.frames, camera, model=MODEL)
+        fingers = lifelike(seed, options.frames) if options.fingers == "generated" else None
+        clip = simulate(seed, options.frames, camera, model=MODEL, fingers=fingers)
         for name, method in chosen.items():
             scored[name].append(score(clip, method(clip)))
         write(options.out, "clips", options.frames, scored)

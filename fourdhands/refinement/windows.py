@@ -78,9 +78,8 @@ def window_starts(observed: Tensor, window: int, overlap: int) -> list[int]:
     follow = seen.unfold(0, overlap, 1).sum(-1) if frames > overlap else seen
     starts = [0]
     while frames - starts[-1] > window:
-        low, high = (
-            starts[-1] + max(1, hop) for hop in ((window - overlap) // 2, window - overlap)
-        )
+        high = starts[-1] + window - overlap
+        low = min(starts[-1] + max(window // 2 - overlap, window // 4), high)
         places = follow[low : high + 1].flip(0)
         starts.append(high - int(places.argmax()))
     return starts
@@ -107,8 +106,7 @@ def solve_all(
         if stage.complete:
             evidence, motion = run.completed(motion)
         motion, known = run.stage(evidence, motion, stage, progress=progress)
-        if known is not None:
-            run.outcome.scale_deviation = scale_deviation(known, evidence.observed.sum((1, 2)))
+        run.know(known)
         saved.save(motion, done=np.array(number + 1))
     return motion, run.outcome
 
@@ -124,6 +122,15 @@ class _Run:
     saved: SavedState
     outcome: Outcome
     progress: bool
+
+    def know(self, information: Tensor | None) -> None:
+        """Note how well the scale is known, if that is."""
+        if information is not None:
+            count = self.evidence.observed.sum((1, 2))
+            found = scale_deviation(information, count)
+            self.outcome.scale_deviation = (
+                found if found is not None else self.outcome.scale_deviation
+            )
 
     def completed(self, motion: Motion) -> tuple[Evidence, Motion]:
         """Fill the fingers of gaps anew, now that the frames around them are less noisy."""
@@ -180,7 +187,8 @@ class _Run:
                 _, motion = self.completed(motion)
             self.saved.save(motion, done=np.array(len(starts)))
         evidence = self.remembered()
-        for number in self._numbers(late, max(done - len(starts), 0), len(starts)):
+        count = len(starts) if late else 0
+        for number in self._numbers(late, max(done - len(starts), 0), count):
             start = starts[number]
             stop = frames if number + 1 == len(starts) else starts[number + 1] + overlap
             piece = evidence.frames(start, stop)
@@ -192,10 +200,7 @@ class _Run:
             if _worth_saving(number, len(starts)):
                 self.saved.save(motion, done=np.array(len(starts) + number + 1))
         if early[-1].optimizer == "gauss_newton":
-            known = torch.from_numpy(self.saved.arrays["known"]).to(motion.wrist).sum(0)
-            self.outcome.scale_deviation = scale_deviation(
-                known, self.evidence.observed.sum((1, 2))
-            )
+            self.know(torch.from_numpy(self.saved.arrays["known"]).to(motion.wrist).sum(0))
         return motion
 
     def _find_shared(
@@ -222,6 +227,8 @@ class _Run:
             if _worth_saving(number, len(pieces)):
                 self.saved.save(motion, done=np.array(number + 1))
         agreed = fused(torch.stack(values), torch.stack(known))
+        low, high = self.evidence.scale_bounds.unbind(-1)
+        agreed[:, SCALE] = agreed[:, SCALE].clamp(low, high)
         for (start, stop), value in zip(pieces, values, strict=True):
             # hands stay where the camera sees them, whatever the world's scale
             part = motion.with_shared(value).frames(start, stop)
