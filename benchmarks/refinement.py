@@ -20,13 +20,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import roma
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands import config as configuration
 from fourdhands.data.motion.source import MotionDataConfig, load_motion
-from fourdhands.data.motion.synthesize import MotionSetConfig, MotionSplits
+from fourdhands.data.motion.synthesize import MotionSetConfig, MotionSplits, generate_clip
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.evaluation.trajectories import aligned_in_world, in_world
 from fourdhands.export.motion_prior import load_motion_prior
@@ -245,13 +246,16 @@ def methods(prior: Any, generated: Tensor | None, folder: Path) -> dict[str, Met
     )
     if prior is not None and generated is not None:
         coordinates, poses = prior.vae.coordinates, generated[:, ::8].flatten(0, 1)
-        rows["PCA"] = refined(second, PcaPrior(coordinates, generated, prior.config.fps))
-        rows["GMM"] = refined(second, GmmPrior(coordinates, poses))
+        rows["PCA"] = refined(ours, PcaPrior(coordinates, generated, prior.config.fps))
+        rows["GMM"] = refined(ours, GmmPrior(coordinates, poses))
     if prior is not None:
         for name in ("hmp", "dynhamr"):
             paper = configuration.load(RefinementConfig, folder / f"{name}.yaml")
             paper = replace(paper, confidence=CONFIDENCE)
-            rows[{"hmp": "HMP", "dynhamr": "Dyn-HaMR"}[name]] = refined(paper, prior)
+            row = {"hmp": "HMP", "dynhamr": "Dyn-HaMR"}[name]
+            early = tuple(stage for stage in paper.stages if "latent" not in stage.variables)
+            rows[f"{row} w/o latent"] = refined(replace(paper, stages=early), prior)
+            rows[row] = refined(paper, prior)
     rows |= {
         "stage II": refined(replace(second, completion="slerp")),
         "full": refined(ours, prior),
@@ -268,7 +272,7 @@ def methods(prior: Any, generated: Tensor | None, folder: Path) -> dict[str, Met
 
 def generated_windows(prior: Any, count: int) -> Tensor:
     """Finger motion for PCA and GMM to learn from: the generator's, as the prior's."""
-    splits = MotionSplits(train=200, val=2)
+    splits = MotionSplits(train=60, val=2)
     data = load_motion(
         MotionDataConfig(generated=MotionSetConfig(splits=splits)),
         "train",
@@ -278,6 +282,13 @@ def generated_windows(prior: Any, count: int) -> Tensor:
     drawn = data.draw(count, torch.Generator().manual_seed(0))
     windows: Tensor = drawn.rotations[:, :, 0]
     return windows
+
+
+def lifelike(seed: int, frames: int) -> Tensor:
+    """Fingers (T, S, 15, 3, 3) of the motion generator, of clips no prior has seen."""
+    clip = generate_clip(MotionSetConfig(), "test", seed)
+    vectors = torch.from_numpy(clip.hand_pose[:frames]).double()
+    return roma.rotvec_to_rotmat(vectors)
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
@@ -319,8 +330,8 @@ def lengths(frames: list[int], prior: Any) -> list[dict[str, float]]:
 
 
 def _long_clip(frames: int) -> SimulatedClip:
-    """A clip made of shorter ones, there and back, so that hands and camera never jump."""
-    base = simulate(7, min(frames, 300), "smooth", model=MODEL)
+    """One clip of 300 frames, there and back, so that hands and camera never jump; or its start."""
+    base = simulate(7, 300, "smooth", model=MODEL)
     length = base.observed.num_frames
     cycle = torch.cat((torch.arange(length), torch.arange(length - 2, 0, -1)))
     index = cycle.repeat(-(-frames // len(cycle)))[:frames]
@@ -375,6 +386,12 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="checkpoint of train.py motion-prior")
     parser.add_argument("--clips", type=int, default=4, help="of each camera")
     parser.add_argument("--frames", type=int, default=128)
+    parser.add_argument(
+        "--fingers",
+        choices=("scenes", "generated"),
+        default="scenes",
+        help="random poses in contact, or the motion that priors learn from, hands apart",
+    )
     parser.add_argument("--lengths", type=int, nargs="*", default=[])
     parser.add_argument("--picture", type=Path, help="draw wrists from above, and nothing else")
     parser.add_argument("--rows", nargs="*", default=None, help="only these")
@@ -384,33 +401,40 @@ def main() -> None:
     if options.picture is not None:
         draw(options.picture, prior)
         return
-    learnt = options.rows is None or {"PCA", "GMM"} & set(options.rows)
+    learnt = options.clips > 0 and (options.rows is None or {"PCA", "GMM"} & set(options.rows))
     generated = generated_windows(prior, 600) if prior is not None and learnt else None
     folder = Path(__file__).parents[1] / "configs" / "refinement"
     chosen = methods(prior, generated, folder)
     if options.rows is not None:
         chosen = {name: chosen[name] for name in options.rows}
     scored: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
-    for camera in CAMERAS:
-        for seed in tqdm(range(options.clips), desc=camera):
-            clip = simulate(seed, options.frames, camera, model=MODEL)
-            for name, method in chosen.items():
-                scored[name].append(score(clip, method(clip)))
-    print(table(scored))
-    long = lengths(options.lengths, prior)
-    options.out.mkdir(parents=True, exist_ok=True)
+    # clip by clip through all cameras: stopped early, the table is one of fewer clips
+    pairs = [(seed, camera) for seed in range(options.clips) for camera in CAMERAS]
+    for seed, camera in tqdm(pairs, desc="clips", disable=not pairs):
+        fingers = lifelike(seed, options.frames) if options.fingers == "generated" else None
+        clip = simulate(seed, options.frames, camera, model=MODEL, fingers=fingers)
+        for name, method in chosen.items():
+            scored[name].append(score(clip, method(clip)))
+        write(options.out, "clips", options.frames, scored)
+        with replacing(options.out / "table.md") as partial:
+            partial.write_text(table(scored) + "\n")
+    if pairs:
+        print(table(scored))
+    if options.lengths:
+        write(options.out, "lengths", 0, lengths(options.lengths, prior))
+
+
+def write(folder: Path, name: str, frames: int, figures: Any) -> None:
+    """Figures and the hardware they are of."""
+    folder.mkdir(parents=True, exist_ok=True)
     report = {
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads",
-        "clips": dict.fromkeys(CAMERAS, options.clips),
-        "frames": options.frames,
-        "rows": scored,
-        "lengths": long,
+        "frames": frames,
+        name: figures,
     }
-    with replacing(options.out / "refinement.json") as partial:
+    with replacing(folder / f"{name}.json") as partial:
         partial.write_text(json.dumps(report, indent=1) + "\n")
-    with replacing(options.out / "table.md") as partial:
-        partial.write_text(table(scored) + "\n")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,11 @@ def export(
         export_motion_prior(path, out, weights=weights, metrics=metrics, name=name)
         _publish(out, push, public=public)
         return
-    wanted = {"formats": formats, "precisions": precisions or ("fp32",), "mesh": mesh}
+    wanted: dict[str, Any] = {
+        "formats": formats,
+        "precisions": precisions or ("fp32",),
+        "mesh": mesh,
+    }
     predictor = export_bundle(
         path,
         out,

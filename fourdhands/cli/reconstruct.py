@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,14 +18,17 @@ from fourdhands.hands.mano import HandModel
 from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.video.dynhamr import write_world_results
 from fourdhands.video.frames import Video, open_video
+from fourdhands.video.given_hands import GivenHands
 from fourdhands.video.gltf import write_glb
 from fourdhands.video.mediapipe_hands import FollowingDetector, MediaPipeDetector
+from fourdhands.video.mediapipe_tasks import TasksDetector
 from fourdhands.video.overlay import write_overlay, write_photo, write_world
-from fourdhands.video.phases import PhaseCache, key_of, key_of_file
-from fourdhands.video.reconstruct import CameraSolver, Job, reconstruct_video
+from fourdhands.video.phases import PhaseCache, Stopwatch, key_of, key_of_file
+from fourdhands.video.reconstruct import Job, MakeDetector, reconstruct_video
 from fourdhands.video.results import VideoHands
-from fourdhands.video.search import EachFrame, VideoDetector
+from fourdhands.video.search import EachFrame
 from fourdhands.video.solve_camera import camera_of_file, solve_camera
+from fourdhands.video.solved_camera import CameraSolver
 from fourdhands.video.summary import write_summary
 
 FREE_SPACE = 50_000_000
@@ -39,6 +41,7 @@ def reconstruct(
     *,
     out: Path,
     checkpoint: Path | None = None,
+    detector: str = "mediapipe",
     camera: str = "static",
     focal_length: float | None = None,
     start: float = 0.0,
@@ -62,6 +65,8 @@ def reconstruct(
         config: How hands are refined.
         out: Folder for the results.
         checkpoint: Of `train.py reconstruction`; without one, hands follow the detector alone.
+        detector: mediapipe, the model file of MediaPipe's newer interface (.task), or a file of
+            hands (.csv, docs/reconstruct.md).
         camera: static, solve, or a file of its motion (formats: docs/reconstruct.md).
         focal_length: In pixels of the upright frames; by default from metadata or the solver, else
             the frames' diagonal.
@@ -79,14 +84,14 @@ def reconstruct(
         ValueError: Something cannot be used, or the video shows no hand.
         OSError: A file cannot be read or written.
     """
-    started = time.monotonic()
     if focal_length is not None and not 0 < focal_length < math.inf:
         raise ValueError(f"--focal_length is {focal_length}, it has to be positive, in pixels")
     source = open_video(video, start=start, end=end, fps=fps)
     photo = len(source.images) == 1
     if photo:
         refine, people = False, "all"  # there is no time to refine over
-    solver, camera_key = _camera(camera, source)
+    make_detector, detector_key = _detector(detector, photo=photo)
+    solver, camera_key = _camera(camera)
     predictor, predictor_key = _predictor(checkpoint, device)
     model = _hand_model(predictor, mano)
     if predictor is not None and mano is not None:
@@ -96,14 +101,15 @@ def reconstruct(
         video=source,
         video_key=key_of(key_of_file(video), start, end, source.fps, source.image_size),
         cache=PhaseCache(out / "cache"),
-        make_detector=_still_detector if photo else FollowingDetector,
-        detector_key="mediapipe 1",
+        make_detector=make_detector,
+        detector_key=detector_key,
         predictor=predictor,
         predictor_key=predictor_key,
         hand_model=model,
         focal_length=focal_length,
         camera=solver,
         camera_key=camera_key,
+        camera_may_err=camera == "solve",
         all_people=people == "all",
         refinement=config if refine else None,
         prior=None if prior is None else load_motion_prior(prior),
@@ -111,20 +117,35 @@ def reconstruct(
     )
     with _disk_errors(out):
         hands = reconstruct_video(job)
-        written = _write(hands, source, model, out, world_results=world_results)
-        seconds = time.monotonic() - started
-        write_summary(hands, source.path.name, seconds, written, out / "summary.html")
+        written = _write(hands, source, model, out, job.watch, world_results=world_results)
+        write_summary(hands, source.path.name, job.watch, written, out / "summary.html")
     for note in hands.notes:
         print(f"note: {note}")
     print(_describe(hands))
-    print(f"written to {out} in {seconds:.0f} s: {', '.join([*written, 'summary.html'])}")
+    print(job.watch)
+    print(f"written to {out}: {', '.join([*written, 'summary.html'])}")
 
 
-def _still_detector() -> VideoDetector:
-    return EachFrame(MediaPipeDetector())
+def _detector(word: str, *, photo: bool) -> tuple[MakeDetector, str]:
+    if word == "mediapipe":
+        if photo:
+            return lambda: EachFrame(MediaPipeDetector()), "mediapipe 1"
+        return FollowingDetector, "mediapipe 1"
+    path = Path(word)
+    kinds: dict[str, MakeDetector] = {
+        ".csv": lambda: GivenHands(path),
+        ".task": lambda: TasksDetector(path, video=not photo),
+    }
+    if path.suffix.lower() not in kinds:
+        raise ValueError(
+            f"--detector {word}: say mediapipe, or a file that ends in {' or '.join(kinds)}"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"--detector {word}: no such file")
+    return kinds[path.suffix.lower()], key_of_file(path)
 
 
-def _camera(word: str, video: Video) -> tuple[CameraSolver | None, str]:
+def _camera(word: str) -> tuple[CameraSolver | None, str]:
     if word == "static":
         return None, "static"
     if word == "solve":
@@ -183,7 +204,13 @@ def _disk_errors(out: Path) -> Iterator[None]:
 
 
 def _write(
-    hands: VideoHands, video: Video, model: HandModel, out: Path, *, world_results: bool
+    hands: VideoHands,
+    video: Video,
+    model: HandModel,
+    out: Path,
+    watch: Stopwatch,
+    *,
+    world_results: bool,
 ) -> list[str]:
     def moving() -> bool:
         return bool(np.abs(hands.cam_from_world - np.eye(4)).max() > 1e-6)
@@ -201,7 +228,8 @@ def _write(
     if world_results:
         tasks["world_results.npz"] = lambda path: write_world_results(hands, path)
     for name, task in tasks.items():
-        task(out / name)
+        with watch("drawing" if name.startswith(("overlay", "world.")) else "writing"):
+            task(out / name)
     return list(tasks)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from scipy.stats import kstest
 from torch import Tensor
+from tqdm import tqdm
 
 from fourdhands.data.manifest import find_shards
 from fourdhands.data.motion.clips import MotionClip, read_motion
@@ -24,6 +25,7 @@ from fourdhands.evaluation.motion import (
     masked_error,
     share_inside_limits,
 )
+from fourdhands.evaluation.motion_plots import draw_statistics
 from fourdhands.evaluation.provenance import hash_of_file
 from fourdhands.export.checkpoint import weights_file
 from fourdhands.export.hub import find_source
@@ -46,7 +48,7 @@ class MotionEvaluation:
 
     Attributes:
         checkpoint: of `train.py motion-prior`.
-        out: folder of the report: metrics.json, tables.md.
+        out: folder of the report: metrics.json, tables.md, statistics.png.
         test: manifests, summaries or folders of motion shards to evaluate on; none: the test split
             of `generated`.
         train: the same for what PCA and the mixture learn from; none: its training split.
@@ -103,14 +105,15 @@ def evaluate_motion_prior(config: MotionEvaluation) -> str:
     tables = []
     for rate in RATES:
         windows, times = _draw(config, "test", prior, rate, config.windows), _times(prior, rate)
-        rows = _compare(methods, skeleton, windows, times, windows)
+        title = f"{rate:g} frames a second"
+        rows = _compare(title, methods, skeleton, windows, times, windows)
         figures[f"{rate:g} fps"] = rows
-        tables.append((f"{rate:g} frames a second", rows))
+        tables.append((title, rows))
     windows, times = _draw(config, "test", prior, 30.0, config.windows), _times(prior, 30.0)
     noisy = _with_noise(windows, config.noise)
     spoilt = {**methods, "HMP, encoder, all decoded": Ours(prior, keep=False)}
-    figures["noise"] = _compare(spoilt, skeleton, windows, times, noisy)
     title = f"30 frames a second, {config.noise:g} degrees of noise on observed joints"
+    figures["noise"] = _compare(title, spoilt, skeleton, windows, times, noisy)
     tables.append((title, figures["noise"]))
     figures |= _figures_of_prior(prior, skeleton, windows, times)
     figures["checkpoint_sha256"] = hash_of_file(weights_file(find_source(config.checkpoint)))
@@ -120,6 +123,7 @@ def evaluate_motion_prior(config: MotionEvaluation) -> str:
     with replacing(config.out / "metrics.json") as partial:
         plain = json.dumps(figures | {"config": asdict(config)}, indent=1, default=str)
         partial.write_text(plain + "\n")
+    draw_statistics(prior, skeleton, windows, config.out / "statistics.png")
     with replacing(config.out / "tables.md") as partial:
         partial.write_text(text + "\n")
     return text
@@ -138,6 +142,7 @@ def _methods(prior: MotionPrior, learnt: Tensor) -> dict[str, Completer]:
 
 
 def _compare(
+    title: str,
     methods: dict[str, Completer],
     skeleton: FingerChains,
     windows: Tensor,
@@ -146,16 +151,19 @@ def _compare(
 ) -> dict[str, dict[str, float]]:
     """Errors by method and span, and beside them the ratio to slerp's."""
     rows: dict[str, dict[str, float]] = {name: {} for name in methods}
+    progress = tqdm(total=len(SPANS) * len(methods), desc=title, unit="figures")
     for span in SPANS:
         generator = torch.Generator().manual_seed(span)
         mask = hide_span(len(windows), times, span / 30, generator)
         for name, method in methods.items():
             error = masked_error(method, skeleton, windows, mask, times, observed)
             rows[name][f"{span / 30:.2f} s"] = error
+            progress.update()
         for row in rows.values():
             row[f"ratio {span / 30:.2f} s"] = (
                 row[f"{span / 30:.2f} s"] / (rows["slerp"][f"{span / 30:.2f} s"])
             )
+    progress.close()
     return rows
 
 

@@ -289,14 +289,14 @@ def _samples_of(
 
         hands = HandState(**{name: chosen(name) for name in vars(found)})
     with torch.no_grad():
-        geometry = hand_model(hands.map(Tensor.float))
+        geometry = hand_model(hands.map(Tensor.float).to(hand_model.mean_pose.device))
     joints = torch.where(there[..., None, None], geometry.joints.to(own.joints), own.joints)
     intrinsics = refined.intrinsics.to(joints)
     cameras = own.cam_from_world
     if refined.cam_from_world is not None:
         cameras = refined.cam_from_world[run.places].to(cameras)
     valid = there[..., None] | own.joints_valid
-    vertices = geometry.vertices if meshes else geometry.vertices[:, :, :0]
+    vertices = (geometry.vertices if meshes else geometry.vertices[:, :, :0]).to(own.joints.device)
     return replace(
         own,
         joints=joints,

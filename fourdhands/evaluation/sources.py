@@ -190,7 +190,8 @@ def labels_of(clip: Clip, hand_model: HandModel) -> HandSamples:
         state.transl,
     )
     with torch.no_grad():
-        vertices = hand_model(state).vertices.numpy()
+        device = hand_model.mean_pose.device
+        vertices = hand_model(state.to(device)).vertices.cpu().numpy()
     if clip.vertices is not None:
         vertices = np.where(own[..., None, None], clip.vertices, vertices)
     valid = posed | own

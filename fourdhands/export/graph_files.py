@@ -97,9 +97,9 @@ def write_graphs(
         found = _stream(
             {name: open_graph(file, reference[name]) for name, file in files.items()}, frames
         )
-        error = _errors(predictor, true, found)
+        errors = _errors(predictor, true, found)
         for name, file in files.items():
-            summary["files"][file.name] = {"graph": name, "precision": precision} | error
+            summary["files"][file.name] = {"graph": name, "precision": precision} | errors
     with replacing(out / SUMMARY) as partial:
         partial.write_text(json.dumps(summary, indent=1) + "\n")
     return summary

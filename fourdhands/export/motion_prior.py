@@ -90,7 +90,8 @@ def export_motion_prior(
     content = with_weights(read_checkpoint(checkpoint), weights, checkpoint)
     prior = prior_of(content, checkpoint)
     own = dict(content[KEY])
-    run = own.get("run") if isinstance(own.get("run"), Mapping) else {}
+    told = own.get("run")
+    run: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
     step = content.get("global_step", own.get("step"))
     beside = checkpoint.parent / "eval" / "metrics.json"
     card = write_prior_card(

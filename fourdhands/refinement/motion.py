@@ -70,16 +70,27 @@ class Motion(TensorStruct):
         cut = {name: getattr(self, name)[:, start:stop] for name in _OF_FRAMES}
         return replace(self, **cut)
 
-    def with_frames(self, start: int, other: "Motion") -> "Motion":
-        """This motion with the frames of another put in from frame `start` on."""
+    def put_frames(self, start: int, other: "Motion") -> None:
+        """Overwrite frames from `start` on by those of another motion, in place."""
         stop = start + other.wrist.shape[1]
-        changed = {}
         for name in _OF_FRAMES:
-            values = getattr(self, name).clone()
-            values[:, start:stop] = getattr(other, name)
-            changed[name] = values
-        shared = {name: getattr(other, name) for name in vars(self) if name not in _OF_FRAMES}
-        return Motion(**changed, **shared)
+            getattr(self, name)[:, start:stop] = getattr(other, name)
+
+    @property
+    def shared(self) -> Tensor:
+        """(B, 22) what all frames share: betas of both hands, and logarithms of scale and focal."""
+        ends = torch.stack((self.log_scale, self.log_focal), -1)
+        return torch.cat((self.betas.flatten(1), ends), -1)
+
+    def with_shared(self, values: Tensor) -> "Motion":
+        """The motion with other shared values, (B, 22) as `shared`."""
+        betas, ends = values[:, :-2], values[:, -2:]
+        return replace(
+            self,
+            betas=betas.unflatten(1, self.betas.shape[1:]),
+            log_scale=ends[:, 0],
+            log_focal=ends[:, 1],
+        )
 
 
 _OF_FRAMES: Final = ("orientation", "wrist", "pose", "camera_turn", "camera_shift")

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from fourdhands.models.motion_prior.prior import Completer, MotionPrior
 from fourdhands.models.motion_prior.time_base import window_starts
+from fourdhands.refinement.initial import Gaps
 from fourdhands.refinement.motion import turning
 
 DRAWS: Final = 4  # of the posterior, to see how sure a completion is
+SLERP_DEVIATION: Final = 0.35  # radians a finger joint, where gaps are interpolated
 LEAST_DEVIATION: Final = 0.25  # radians; a prior is no surer than its training data are like life
 GAP_DEVIATION: Final = 0.35  # radians a finger joint, where nobody says, in a short gap
 
@@ -126,6 +128,32 @@ class LatentPrior:
         packed = _by_times(complete, poses.float(), observed, times.float())
         deviation = packed[..., 9].clamp_min(LEAST_DEVIATION)
         return packed[..., :9].unflatten(-1, (3, 3)), deviation
+
+
+def completed(
+    poses: Tensor, observed: Tensor, fps: Tensor, prior: RefinementPrior | None
+) -> tuple[Tensor, Tensor]:
+    """Fingers of all frames by a prior, or by interpolation.
+
+    Args:
+        poses: (B, T, S, 15, 3, 3).
+        observed: (B, T, S) bool.
+        fps: (B,).
+        prior: None to interpolate.
+
+    Returns:
+        (B, T, S, 15, 3, 3), and how sure that is: (B, T, S, 15) 1 / radians^2.
+    """
+    if prior is None:
+        gaps = Gaps.of(observed)
+        length = (gaps.after - gaps.before).double() / fps[:, None, None]
+        deviation = (SLERP_DEVIATION * (1 + length).sqrt())[..., None].expand(poses.shape[:-2])
+        return gaps.fill_rotations(poses), deviation.square().reciprocal()
+    times = torch.arange(poses.shape[1]).to(poses) / fps[:, None]
+    with torch.no_grad():
+        filled, deviation = prior.complete(poses, observed, times)
+    filled, deviation = filled.to(poses), deviation.to(poses).clamp_min(0.02)
+    return filled, deviation.square().reciprocal()
 
 
 def _by_times(

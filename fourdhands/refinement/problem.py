@@ -4,7 +4,7 @@
 `refinement.curvature` holds the matching second derivatives for Gauss-Newton.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -55,7 +55,7 @@ class Evidence(TensorStruct):
         completion: (B, T, S, 15, 3, 3) what the prior says of the fingers.
         completion_precision: (B, T, S, 15) 1 / radians^2.
         noise: (B,) variance of the network's noise beside a typical one's: weighs beliefs.
-        free: (B, T) bool, frames that may change; others were solved by the window before.
+        free: (B, T, S) bool, hands that may change; others were solved by the window before.
     """
 
     observed: Tensor
@@ -91,6 +91,11 @@ class Evidence(TensorStruct):
     def data_share(self) -> Tensor:
         """(B, T, S) the same, weighted by confidence; 0 where a hand was not observed."""
         return self.share * self.confidence * self.observed
+
+    def filled(self, pose: Tensor) -> Tensor:
+        """Fingers (B, T, S, 15, 3, 3), those of gaps by the completion."""
+        gaps = ~self.observed & self.present[:, None]
+        return torch.where(gaps[..., None, None, None], self.completion, pose)
 
     def frames(self, start: int, stop: int) -> "Evidence":
         """Some of the frames."""
@@ -211,6 +216,14 @@ class Problem:
         rotation = motion.camera_turn @ evidence.camera_rotation
         return rotation, scale * evidence.camera_translation + motion.camera_shift
 
+    def rescaled(self, motion: Motion, log_scale: Tensor) -> Motion:
+        """Another scale (B,) of the world, the hands where the camera sees them."""
+        rotation, _ = self.camera(motion)
+        change = (motion.log_scale.exp() - log_scale.exp())[:, None, None]
+        moved = change * self.evidence.camera_translation
+        wrist = motion.wrist + (moved[:, :, None] @ rotation)
+        return replace(motion, wrist=wrist, log_scale=log_scale)
+
     def near(self, motion: Motion) -> Near:
         """Look for penetration in the frames whose hands are near each other; no gradient."""
         with torch.no_grad():
@@ -219,7 +232,7 @@ class Problem:
             low, high = joints.amin(-2) - NEAR, joints.amax(-2) + NEAR
             apart = ((low[:, :, 0] > high[:, :, 1]) | (low[:, :, 1] > high[:, :, 0])).any(-1)
             both = self.evidence.present.all(-1)[:, None]
-            clip, frame = (~apart & both & self.evidence.free).nonzero(as_tuple=True)
+            clip, frame = (~apart & both & self.evidence.free.any(-1)).nonzero(as_tuple=True)
             vertices = self.vertices(view, motion, clip, frame)
             contacts = Contacts.find(vertices, self.body.closed_faces, self.body.areas)
         # pairs without a contact need not be skinned again

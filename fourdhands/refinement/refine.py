@@ -17,14 +17,13 @@ from fourdhands.refinement.camera_motion import CameraMotion, as_tensors
 from fourdhands.refinement.clip import ObservedClip, RefinedClip, checked
 from fourdhands.refinement.initial import (
     Estimate,
-    Gaps,
     estimate,
     first_motion,
     first_scale,
     noise_level,
 )
 from fourdhands.refinement.motion import Motion
-from fourdhands.refinement.priors import RefinementPrior, adapted
+from fourdhands.refinement.priors import RefinementPrior, adapted, completed
 from fourdhands.refinement.problem import Evidence, Problem
 from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.refinement.state import SavedState
@@ -32,7 +31,6 @@ from fourdhands.refinement.trajectory_checks import suspect
 from fourdhands.refinement.windows import Outcome, solve_all
 from fourdhands.structures import HandState
 
-SLERP_DEVIATION: Final = 0.35  # radians a finger joint, in the middle of a gap
 UNKNOWN_SCALE: Final = math.log(2.0)  # deviation where nothing tells the scale
 MIN_SCALE_DEVIATION: Final = 0.01
 
@@ -209,7 +207,8 @@ def _prepare(
     motion = first_motion(estimated, world.rotation, world.translation, log_scale)
     noise = noise_level(estimated, skeleton, world.rotation)
     noise = noise if config.adapt else torch.ones_like(noise)
-    completion, deviation = _complete(motion, clip, prior, config)
+    filler = prior if config.completion == "prior" else None
+    completion, precision = completed(motion.pose, clip.observed, clip.fps, filler)
     evidence = Evidence(
         observed=clip.observed,
         confidence=clip.confidence * clip.observed,
@@ -229,12 +228,11 @@ def _prepare(
         scale_deviation=torch.tensor(deviations).to(like),
         scale_bounds=torch.tensor(bounds).to(like),
         completion=completion,
-        completion_precision=deviation.square().reciprocal(),
+        completion_precision=precision,
         noise=noise,
-        free=torch.ones_like(clip.observed[..., 0]),
+        free=torch.ones_like(clip.observed),
     )
-    gaps = ~clip.observed[..., None, None, None]
-    motion = replace(motion, pose=torch.where(gaps, completion, motion.pose))
+    motion = replace(motion, pose=evidence.filled(motion.pose))
     return evidence, motion, notes, torch.tensor(static, device=like.device)
 
 
@@ -258,23 +256,6 @@ def _mistake(estimated: Estimate, world: _World, k: int) -> str | None:
         poses,
         float(estimated.clip.fps[k]),
     )
-
-
-def _complete(
-    motion: Motion, clip: ObservedClip, prior: RefinementPrior | None, config: RefinementConfig
-) -> tuple[Tensor, Tensor]:
-    """Fingers of all frames by the prior or by interpolation, and their deviations in radians."""
-    if prior is None or config.completion == "slerp":
-        gaps = Gaps.of(clip.observed)
-        length = (gaps.after - gaps.before).double() / clip.fps[:, None, None]
-        deviation = SLERP_DEVIATION * (1 + length).sqrt()
-        return motion.pose, deviation[..., None].expand(motion.pose.shape[:-2])
-    times = torch.arange(clip.num_frames).to(motion.wrist) / clip.fps[:, None]
-    with torch.no_grad():
-        poses, deviation = prior.complete(motion.pose, clip.observed, times)
-    there = clip.present[:, None, :, None, None, None]
-    poses = torch.where(there, poses.to(motion.pose), motion.pose)
-    return poses, deviation.to(motion.wrist).clamp_min(0.02)
 
 
 def _finish(

@@ -4,7 +4,7 @@ Two hands of the scene generator move and touch in the world; a camera stands, s
 trajectory is known up to scale; what a network would say of the hands is wrong in a network's ways.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -97,6 +97,7 @@ def simulate(
     model: HandModel,
     fps: float = 30.0,
     errors: Errors | None = None,
+    fingers: Tensor | None = None,
 ) -> SimulatedClip:
     """Make a clip.
 
@@ -107,22 +108,26 @@ def simulate(
         model: of the hands.
         fps: frames a second.
         errors: of the network; typical ones if None.
+        fingers: (T, S, 15, 3, 3) in place of the scene's, on hands that stay apart.
     """
     rng = np.random.default_rng((seed, frames))
     errors = errors or Errors()
     scenes = SceneConfig(
         image_size=IMAGE_SIZE,
-        kinds=KindShares(0, 0, 0.7, 0.3),
+        kinds=KindShares(0, 0, 0.7, 0.3) if fingers is None else KindShares(0, 1, 0, 0),
         hand_size=(0.25, 0.5),
         distance=(0.35, 0.8),
         truncated_share=0,
         camera=CameraConfig(moving_share=0, wide_share=0),
     )
     scene = SceneStage(scenes, model, num_frames=frames, fps=fps).scene(rng)
-    joints = scene.geometry.joints.numpy().astype(np.float64)
+    hands = scene.hands
+    if fingers is not None:
+        hands = replace(hands, hand_pose=fingers.to(hands.hand_pose))
+    joints = model(hands).joints.numpy().astype(np.float64)
     cam_from_world = _camera(rng, camera, joints, scene.times)
     rotation, shift = cam_from_world[:, :3, :3], cam_from_world[:, :3, 3]
-    true = _moved(scene.hands.map(Tensor.double), rotation, shift, model)
+    true = _moved(hands.map(Tensor.double), rotation, shift, model)
     true_joints = np.einsum("tij,tskj->tski", rotation, joints) + shift[:, None, None]
     scale = float(np.exp(rng.uniform(np.log(0.2), np.log(5.0)))) if camera != "static" else 1.0
     trajectory = cam_from_world.copy()

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands.refinement.banded import BandedSystem
-from fourdhands.refinement.curvature import NUM_SHARED, POSE, curvature
+from fourdhands.refinement.curvature import NUM_SHARED, POSE, SCALE, curvature
 from fourdhands.refinement.motion import Motion, Step
 from fourdhands.refinement.problem import Near, Problem
 from fourdhands.refinement.stages import Stage
@@ -36,15 +36,15 @@ class Solution:
         motion: the best that was seen.
         energies: weighted terms there, (B,) each.
         diverged: (B,) bool, whether energies ceased to be finite or only rose.
-        scale_deviation: (B,) of the logarithm of the scale, from the curvature; None where the
-            stage does not know.
+        information: (B, 22, 22) second derivatives of the energy by what all frames share, all
+            else solved for; zero where it is held, None where the optimiser does not know.
         iterations: that were made.
     """
 
     motion: Motion
     energies: dict[str, Tensor]
     diverged: Tensor
-    scale_deviation: Tensor | None = None
+    information: Tensor | None = None
     iterations: int = 0
 
 
@@ -98,13 +98,13 @@ class _Masks:
             "pose": range(POSE.start, POSE.stop),
         }
         columns = [k for name, ks in names.items() if name in stage.variables for k in ks]
-        hands = evidence.free[:, None] & evidence.present[..., None]
+        hands = evidence.free.mT & evidence.present[..., None]
         betas = evidence.present.repeat_interleave(NUM_BETAS, -1) & ("betas" in stage.variables)
         others = torch.tensor([n in stage.variables for n in ("scale", "focal")], device=device)
         return cls(
             columns=torch.tensor(columns, device=device, dtype=torch.int64),
             hands=hands.reshape(B * S, T),
-            camera=evidence.free & ("camera" in stage.variables),
+            camera=evidence.free.any(-1) & ("camera" in stage.variables),
             shared=torch.cat((betas, others.expand(B, 2)), -1),
         )
 
@@ -146,8 +146,8 @@ def _gauss_newton(problem: Problem, motion: Motion, stage: Stage, show: Progress
     near = problem.near(motion) if stage.weights.penetration > 0 else None
     with torch.no_grad():
         energies = problem.energies(motion, stage, near)
-    deviation = None if system is None else system.scale_deviation(problem)
-    return Solution(motion, energies, stuck, deviation, count)
+    information = None if system is None else system.information()
+    return Solution(motion, energies, stuck, information, count)
 
 
 def _slopes(
@@ -262,25 +262,32 @@ class _System:
             pose=whole[..., POSE].unflatten(-1, (15, 3)),
         )
 
-    def scale_deviation(self, problem: Problem) -> Tensor | None:
-        """Of the logarithm of the scale, all else free; None if the scale was not."""
-        index = NUM_SHARED - 2
-        if not self.masks.shared[:, index].all() or not len(self.masks.columns):
-            return None
+    def information(self) -> Tensor:
+        """(B, 22, 22) of what is shared, hands solved for; zero where it is held."""
         clips = len(self.shared)
-        solved, _ = self.hands.damped(self.shared.new_full((clips * NUM_SIDES,), 1e-9)).solve(
-            self.mixed
-        )
-        over = (self.mixed.flatten(1, 2).mT @ solved.flatten(1, 2)).view(
-            clips, NUM_SIDES, NUM_SHARED, NUM_SHARED
-        )
-        inverse = torch.linalg.inv(
-            self.shared - over.sum(1) + 1e-12 * torch.eye(NUM_SHARED).to(over)
-        )
-        variance = inverse[:, index, index]
-        # energies are means over hands and frames: this many of them are one log likelihood
-        count = problem.evidence.observed.sum((1, 2)).clamp_min(1)
-        return (variance / count).clamp_min(0).sqrt()
+        free = self.masks.shared
+        left = self.shared * (free[:, :, None] & free[:, None])
+        if len(self.masks.columns):
+            damping = self.shared.new_full((clips * NUM_SIDES,), 1e-9)
+            solved, _ = self.hands.damped(damping).solve(self.mixed)
+            over = self.mixed.flatten(1, 2).mT @ solved.flatten(1, 2)
+            left = left - over.unflatten(0, (clips, NUM_SIDES)).sum(1)
+        return (left + left.mT) / 2
+
+
+def scale_deviation(information: Tensor, count: Tensor) -> Tensor | None:
+    """Standard deviation (B,) of the logarithm of the scale, all else free; None if it was held.
+
+    Args:
+        information: (B, 22, 22), of an energy that is a mean over hands and frames.
+        count: (B,) hands in frames: this many of the energy are one log likelihood.
+    """
+    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    if not (diagonal[:, SCALE] > 0).all():
+        return None
+    held = torch.diag_embed((diagonal <= 0).to(information) + 1e-12)
+    variance = torch.linalg.inv(information + held)[:, SCALE, SCALE]
+    return (variance / count.clamp_min(1)).clamp_min(0).sqrt()
 
 
 def _bounded(motion: Motion, problem: Problem) -> Motion:
@@ -323,8 +330,9 @@ def _active(problem: Problem, stage: Stage, motion: Motion) -> tuple[Step, dict[
 def _masked(problem: Problem, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Frames that are fixed and absent hands do not move."""
     evidence = problem.evidence
-    hands = evidence.free[..., None] & evidence.present[:, None]
-    masks = {"orientation": hands, "wrist": hands, "pose": hands, "camera": evidence.free}
+    hands = evidence.free & evidence.present[:, None]
+    masks = {"orientation": hands, "wrist": hands, "pose": hands}
+    masks |= {"camera": evidence.free.any(-1)}
     masks |= {"betas": evidence.present, "latent": evidence.present}
 
     def masked(name: str, value: Tensor) -> Tensor:

@@ -112,6 +112,8 @@ class Stage:
         learning_rate: of Adam and L-BFGS: radians, metres, units of betas.
         decay: factor on Adam's learning rate after each `decay_every` iterations.
         decay_every: see `decay`.
+        complete: whether the fingers of gaps are filled anew before it, from what the stages before
+            made of the frames around them.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Stage:
     learning_rate: float = 0.05
     decay: float = 0.7
     decay_every: int = 200
+    complete: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no optimiser can do."""
@@ -191,6 +194,7 @@ DEFAULT_STAGES: Final = (
         _PHYSICAL,
         _KERNELS,
         iterations=12,
+        complete=True,
     ),
 )  # fmt: skip
 
@@ -220,7 +224,7 @@ class RefinementConfig:
     completion: Literal["prior", "slerp"] = "prior"
     adapt: bool = True
     window: int = 256
-    overlap: int = 48
+    overlap: int = 16
     world_scale: float | None = None
     check_camera: bool = True
     scale_bounds: tuple[float, float] = (0.2, 5.0)

@@ -23,7 +23,7 @@ class SavedState:
     Attributes:
         path: of the file; None saves nothing.
         key: hash of all that the result depends on.
-        arrays: what the file held, empty if there was none.
+        arrays: what the file held, empty if there was none, and what was kept since.
     """
 
     path: Path | None
@@ -57,18 +57,23 @@ class SavedState:
             )
         return cls(path, key, arrays)
 
+    def keep(self, **numbers: NDArray[Any]) -> None:
+        """Remember some numbers; the next time the motion is saved, they are, too."""
+        self.arrays |= numbers
+
     def save(self, motion: Motion, **numbers: NDArray[Any]) -> None:
         """Write the motion and some numbers, whole or not at all."""
+        self.keep(**numbers)
         if self.path is None:
             return
         arrays = {f"motion_{k}": v.detach().cpu().numpy() for k, v in vars(motion).items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as partial, partial.open("wb") as file:
-            np.savez(file, key=np.array(self.key), **arrays, **numbers)
+            np.savez(file, **(self.arrays | arrays | {"key": np.array(self.key)}))
 
     def motion(self, like: Motion) -> Motion | None:
         """The saved motion; None if nothing was saved."""
-        if not self.arrays:
+        if "motion_wrist" not in self.arrays:
             return None
         return Motion(
             **{

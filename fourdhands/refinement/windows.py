@@ -1,11 +1,16 @@
-"""Clips of any length: overlapping windows, each tied to the frames that the last one solved.
+"""Clips of any length, in windows: first each for itself, to find what they share; then in a chain.
 
-A window's first frames are fixed at what the window before came to, so velocities and
-accelerations run on over the seam; its last frames are solved again by the next one, which sees
-what follows. What all frames share (shape, focal length) is found first, on a few windows.
+The first pass runs the early stages on pieces of the clip, each with its own shape, scale and focal
+length. What is left of a piece's energy once its frames are solved is a quadratic of those, and the
+minimum of the pieces' sum is what holds for the whole clip. The second pass runs the other stages
+on overlapping windows, whose first frames are fixed at what the window before came to, so that
+velocities and accelerations run on over the seam; its last frames are solved again by the next one,
+which sees what follows. Windows are cut where hands are seen.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -13,17 +18,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fourdhands.refinement.curvature import SCALE
+from fourdhands.refinement.initial import Gaps
 from fourdhands.refinement.motion import Motion
-from fourdhands.refinement.priors import RefinementPrior
+from fourdhands.refinement.priors import RefinementPrior, completed
 from fourdhands.refinement.problem import Body, Evidence, Problem
-from fourdhands.refinement.solver import Solution, solve
+from fourdhands.refinement.solver import Solution, scale_deviation, solve
 from fourdhands.refinement.stages import RefinementConfig, Stage
 from fourdhands.refinement.state import SavedState
+from fourdhands.skeleton import NUM_BETAS
 
 BOUNDARY: Final = 2
 """Frames of the window before that a window is tied to: as far as accelerations reach."""
-ANCHORS: Final = 4
-"""Windows that find what all frames of a long clip share."""
+SAVES: Final = 20
+"""Of each pass; writing the whole motion after every window would not be linear in frames."""
 SHARED: Final = frozenset({"betas", "scale", "focal"})
 
 
@@ -56,12 +64,25 @@ class Outcome:
         self.iterations += solution.iterations
 
 
-def window_starts(frames: int, window: int, overlap: int) -> list[int]:
-    """First frames of windows that cover a clip; the last one is cut or begins earlier."""
-    if frames <= window:
-        return [0]
-    step = window - overlap
-    return [*range(0, frames - window, step), frames - window]
+def window_starts(observed: Tensor, window: int, overlap: int) -> list[int]:
+    """First frames of windows that cover a clip; each ends `overlap` frames after the next's start.
+
+    Args:
+        observed: (B, T, S) bool; of the places where a window may be cut, the one is taken whose
+            frames show most hands, the latest of several.
+        window: frames at most.
+        overlap: frames that two windows have in common.
+    """
+    frames = observed.shape[1]
+    seen = observed.sum((0, 2)).double()
+    follow = seen.unfold(0, overlap, 1).sum(-1) if frames > overlap else seen
+    starts = [0]
+    while frames - starts[-1] > window:
+        high = starts[-1] + window - overlap
+        low = min(starts[-1] + max(window // 2 - overlap, window // 4), high)
+        places = follow[low : high + 1].flip(0)
+        starts.append(high - int(places.argmax()))
+    return starts
 
 
 def solve_all(
@@ -75,120 +96,231 @@ def solve_all(
     progress: bool,
 ) -> tuple[Motion, Outcome]:
     """Run all stages over all windows."""
-    outcome = Outcome()
-    frames = motion.wrist.shape[1]
-    starts = window_starts(frames, config.window, config.overlap)
-    stages = config.stages
-    first, motion = saved.number("done"), saved.motion(motion) or motion
-    if len(starts) == 1:
-        problem = Problem(evidence, body)
-        for number in range(first, len(stages)):
-            motion = _run_stage(problem, motion, stages[number], prior, outcome, progress=progress)
-            saved.save(motion, done=np.array(number + 1))
-        return motion, outcome
-    if first == 0:
-        motion = _find_shared(body, evidence, motion, prior, config, outcome)
-        saved.save(motion, done=np.array(1))
-        first = 1
-    stages = tuple(own for stage in stages if (own := _of_frames(stage)) is not None)
-    if not stages:
-        return motion, outcome
-    bar = tqdm(starts, desc="refine", unit=" windows", leave=False, disable=not progress)
-    for number, start in enumerate(bar):
-        if number + 1 < first:
-            continue
-        stop = min(start + config.window, frames)
-        piece = evidence.frames(start, stop)
-        if number:
-            piece = replace(piece, free=_free(piece.free))
-        window = motion.frames(start, stop)
-        problem = Problem(piece, body)
-        for stage in stages:
-            window = _run_stage(problem, window, stage, prior, outcome, progress=False)
-        total = sum(float(v.mean()) for v in outcome.energies[stages[-1].name].values())
-        bar.set_postfix(energy=f"{total:.4g}", refresh=False)
-        motion = motion.with_frames(start, window)
-        saved.save(motion, done=np.array(number + 2))
-    return motion, outcome
+    motion = saved.motion(motion) or motion
+    run = _Run(body, evidence, prior, config, saved, Outcome(), progress)
+    if motion.wrist.shape[1] > config.window:
+        return run.chain(motion), run.outcome
+    evidence = run.remembered()
+    for number in range(saved.number("done"), len(config.stages)):
+        stage = config.stages[number]
+        if stage.complete:
+            evidence, motion = run.completed(motion)
+        motion, known = run.stage(evidence, motion, stage, progress=progress)
+        run.know(known)
+        saved.save(motion, done=np.array(number + 1))
+    return motion, run.outcome
 
 
-def _run_stage(
-    problem: Problem,
-    motion: Motion,
-    stage: Stage,
-    prior: RefinementPrior | None,
-    outcome: Outcome,
-    *,
-    progress: bool,
-) -> Motion:
-    if "latent" in stage.variables:
-        if prior is None:
-            raise ValueError(
-                f"stage {stage.name!r} changes the latent of a motion prior; give one (--prior)"
+@dataclass(frozen=True)
+class _Run:
+    """What windows have in common."""
+
+    body: Body
+    evidence: Evidence
+    prior: RefinementPrior | None
+    config: RefinementConfig
+    saved: SavedState
+    outcome: Outcome
+    progress: bool
+
+    def know(self, information: Tensor | None) -> None:
+        """Note how well the scale is known, if that is."""
+        if information is not None:
+            count = self.evidence.observed.sum((1, 2))
+            found = scale_deviation(information, count)
+            self.outcome.scale_deviation = (
+                found if found is not None else self.outcome.scale_deviation
             )
-        evidence = problem.evidence
-        times = torch.arange(motion.wrist.shape[1]).to(motion.wrist) / evidence.fps[:, None]
-        with torch.no_grad():
-            latent = prior.start(motion.pose, evidence.observed, times).to(motion.wrist)
-        motion = replace(motion, latent=latent)
-    solution = solve(problem, motion, stage, progress=progress)
-    outcome.add(stage.name, solution)
-    if solution.scale_deviation is not None:
-        outcome.scale_deviation = solution.scale_deviation
-    motion = solution.motion
-    if motion.latent.shape[-1]:
-        with torch.no_grad():
-            pose = problem.pose(motion)
-        motion = replace(motion, pose=pose, latent=motion.latent[..., :0])
-    return motion
 
+    def completed(self, motion: Motion) -> tuple[Evidence, Motion]:
+        """Fill the fingers of gaps anew, now that the frames around them are less noisy."""
+        filler = self.prior if self.config.completion == "prior" else None
+        evidence = self.evidence
+        found, precision = completed(motion.pose, evidence.observed, evidence.fps, filler)
+        self.saved.keep(completion=found.cpu().numpy(), precision=precision.cpu().numpy())
+        evidence = self.remembered()
+        return evidence, replace(motion, pose=evidence.filled(motion.pose))
 
-def _of_frames(stage: Stage) -> Stage | None:
-    """The stage with what all frames share held; None if nothing is left to change."""
-    variables = tuple(name for name in stage.variables if name not in SHARED)
-    return replace(stage, variables=variables) if variables else None
+    def remembered(self) -> Evidence:
+        """What is known, with the last completion."""
+        arrays, like = self.saved.arrays, self.evidence.completion
+        if "completion" not in arrays:
+            return self.evidence
+        found, precision = (
+            torch.from_numpy(arrays[name]).to(like) for name in ("completion", "precision")
+        )
+        return replace(self.evidence, completion=found, completion_precision=precision)
 
+    def stage(
+        self, evidence: Evidence, motion: Motion, stage: Stage, *, progress: bool = False
+    ) -> tuple[Motion, Tensor | None]:
+        """One stage of one window; and what it knows of what frames share."""
+        problem = Problem(evidence, self.body)
+        if "latent" in stage.variables:
+            if self.prior is None:
+                raise ValueError(
+                    f"stage {stage.name!r} changes the latent of a motion prior; give one (--prior)"
+                )
+            times = torch.arange(motion.wrist.shape[1]).to(motion.wrist) / evidence.fps[:, None]
+            with torch.no_grad():
+                latent = self.prior.start(motion.pose, evidence.observed, times)
+            motion = replace(motion, latent=latent.to(motion.wrist))
+        solution = solve(problem, motion, stage, progress=progress)
+        self.outcome.add(stage.name, solution)
+        motion = solution.motion
+        if motion.latent.shape[-1]:
+            with torch.no_grad():
+                pose = problem.pose(motion)
+            motion = replace(motion, pose=pose, latent=motion.latent[..., :0])
+        return motion, solution.information
 
-def _find_shared(
-    body: Body,
-    evidence: Evidence,
-    motion: Motion,
-    prior: RefinementPrior | None,
-    config: RefinementConfig,
-    outcome: Outcome,
-) -> Motion:
-    """Shape, scale and focal length by the stages before the last, on windows all over the clip."""
-    wanted = [stage for stage in config.stages if SHARED & set(stage.variables)]
-    stages = [stage for stage in wanted if not stage.weights.penetration] or wanted[:1]
-    if not stages:
+    def chain(self, motion: Motion) -> Motion:
+        """Both passes over a long clip."""
+        frames, overlap = motion.wrist.shape[1], self.config.overlap
+        starts = window_starts(self.evidence.observed, self.config.window, overlap)
+        early, late = _split(self.config.stages)
+        done = self.saved.number("done")
+        motion = motion.map(Tensor.clone)
+        if done < len(starts):
+            motion = self._find_shared(motion, early, list(pairwise([*starts, frames])))
+            if any(stage.complete for stage in late):
+                _, motion = self.completed(motion)
+            self.saved.save(motion, done=np.array(len(starts)))
+        evidence = self.remembered()
+        count = len(starts) if late else 0
+        for number in self._numbers(late, max(done - len(starts), 0), count):
+            start = starts[number]
+            stop = frames if number + 1 == len(starts) else starts[number + 1] + overlap
+            piece = evidence.frames(start, stop)
+            free = _free(piece, fixed=BOUNDARY if number else 0, ahead=overlap * (stop < frames))
+            piece, window = replace(piece, free=free), motion.frames(start, stop)
+            for stage in late:
+                window, _ = self.stage(piece, window, stage)
+            motion.put_frames(start, window)
+            if _worth_saving(number, len(starts)):
+                self.saved.save(motion, done=np.array(len(starts) + number + 1))
+        if early[-1].optimizer == "gauss_newton":
+            self.know(torch.from_numpy(self.saved.arrays["known"]).to(motion.wrist).sum(0))
         return motion
-    frames, window = motion.wrist.shape[1], config.window
-    starts = np.linspace(0, frames - window, min(ANCHORS, frames // window + 1)).astype(int)
-    found, seen = [], []
-    trial = Outcome()
-    for start in starts.tolist():
-        piece = evidence.frames(start, start + window)
-        if not piece.observed.any(2).any(1).all():
-            continue
-        part = motion.frames(start, start + window)
-        for stage in stages:
-            part = _run_stage(Problem(piece, body), part, stage, prior, trial, progress=False)
-        found.append(part)
-        seen.append(piece.observed.sum(1).double())  # (B, S)
-    if not found:
-        return motion
-    weight = torch.stack(seen)
-    hands = weight / weight.sum(0).clamp_min(1e-9)
-    clips = weight.sum(-1) / weight.sum((0, 2)).clamp_min(1e-9)
-    betas = (torch.stack([part.betas for part in found]) * hands[..., None]).sum(0)
-    focal = (torch.stack([part.log_focal for part in found]) * clips).sum(0)
-    outcome.scale_deviation = evidence.scale_deviation
-    # the scale's closed form has seen all frames, which no few windows have
-    return replace(motion, betas=betas, log_focal=focal)
+
+    def _find_shared(
+        self, motion: Motion, stages: tuple[Stage, ...], pieces: list[tuple[int, int]]
+    ) -> Motion:
+        """Solve pieces one by one, and make them agree on what all frames share."""
+        arrays, frames = self.saved.arrays, motion.wrist.shape[1]
+        values = [torch.from_numpy(value).to(motion.wrist) for value in arrays.get("values", ())]
+        known = [torch.from_numpy(value).to(motion.wrist) for value in arrays.get("known", ())]
+        for number in self._numbers(stages, len(values), len(pieces)):
+            start, stop = pieces[number]
+            piece, part = self.evidence.frames(start, stop), motion.frames(start, stop)
+            total = torch.zeros_like(_by_sight(piece, stages))
+            for stage in stages:
+                part, found = self.stage(piece, part, stage)
+                found = _by_sight(piece, (stage,)) if found is None else found
+                total = _newer(found, total)
+            motion.put_frames(start, part)
+            values.append(part.shared)
+            known.append(total * (stop - start) / frames)
+            self.saved.keep(
+                values=torch.stack(values).cpu().numpy(), known=torch.stack(known).cpu().numpy()
+            )
+            if _worth_saving(number, len(pieces)):
+                self.saved.save(motion, done=np.array(number + 1))
+        agreed = fused(torch.stack(values), torch.stack(known))
+        low, high = self.evidence.scale_bounds.unbind(-1)
+        agreed[:, SCALE] = agreed[:, SCALE].clamp(low, high)
+        for (start, stop), value in zip(pieces, values, strict=True):
+            # hands stay where the camera sees them, whatever the world's scale
+            part = motion.with_shared(value).frames(start, stop)
+            problem = Problem(self.evidence.frames(start, stop), self.body)
+            motion.put_frames(start, problem.rescaled(part, agreed[:, SCALE]))
+        gaps = Gaps.of(self.evidence.observed)
+        return replace(
+            motion.with_shared(agreed),
+            wrist=gaps.fill(motion.wrist),
+            orientation=gaps.fill_rotations(motion.orientation),
+        )
+
+    def _numbers(self, stages: tuple[Stage, ...], done: int, count: int) -> Iterator[int]:
+        """Numbers of windows to do, with a bar that shows the energy."""
+        name = ", ".join(stage.name for stage in stages)
+        bar = tqdm(
+            range(done, count),
+            desc=name,
+            unit=" windows",
+            initial=done,
+            total=count,
+            leave=False,
+            disable=not self.progress,
+        )
+        for number in bar:
+            yield number
+            energies = self.outcome.energies[stages[-1].name].values()
+            total = sum(float(value.mean()) for value in energies)
+            bar.set_postfix(energy=f"{total:.4g}", refresh=False)
 
 
-def _free(free: Tensor) -> Tensor:
-    """The first frames of a window are those that the one before has solved."""
-    own = free.clone()
-    own[:, :BOUNDARY] = False
-    return own
+def _worth_saving(number: int, count: int) -> bool:
+    """Now and then: to write the whole motion after each window would not be linear in frames."""
+    return (number + 1) % -(-count // SAVES) == 0 and number + 1 < count
+
+
+def _split(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+    """Stages that find what is shared, without contact; and those of the chain, which hold it."""
+    count = next((k for k, stage in enumerate(stages) if stage.weights.penetration), len(stages))
+    early, late = stages[: max(count, 1)], stages[count:] or stages[-1:]
+    held = []
+    for stage in late:
+        variables = tuple(name for name in stage.variables if name not in SHARED)
+        if variables:
+            held.append(replace(stage, variables=variables))
+    return early, tuple(held)
+
+
+def fused(values: Tensor, known: Tensor) -> Tensor:
+    """The minimum of a sum of quadratics: x = (sum L_k)^-1 sum L_k x_k.
+
+    Args:
+        values: (K, B, 22) minima x_k.
+        known: (K, B, 22, 22) second derivatives L_k, zero where a window knows nothing.
+
+    Returns:
+        (B, 22), the mean of what nobody knows.
+    """
+    mean, total = values.mean(0), known.sum(0)
+    least = 1e-9 * total.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True) + 1e-12
+    total = total + torch.diag_embed(least.expand_as(mean))
+    off = (known @ (values - mean)[..., None]).sum(0)
+    return mean + torch.linalg.solve(total, off)[..., 0]
+
+
+def _newer(found: Tensor, before: Tensor) -> Tensor:
+    """What the last stage knows, and what an earlier one knew of what the last held."""
+    held = found.diagonal(dim1=-2, dim2=-1) == 0
+    return found + before * (held[..., :, None] & held[..., None, :])
+
+
+def _by_sight(evidence: Evidence, stages: tuple[Stage, ...]) -> Tensor:
+    """(B, 22, 22) where curvature is not known: what is seen of the hands counts alike."""
+    names = {name for stage in stages for name in stage.variables}
+    seen = evidence.observed.double().mean(1)  # (B, S)
+    both = seen.mean(-1, keepdim=True)
+    parts = (
+        seen.repeat_interleave(NUM_BETAS, -1) * ("betas" in names),
+        both * ("scale" in names),
+        both * ("focal" in names),
+    )
+    return torch.diag_embed(torch.cat(parts, -1))
+
+
+def _free(evidence: Evidence, fixed: int, ahead: int) -> Tensor:
+    """(B, T, S) what a window may change.
+
+    Its first frames are those that the window before has solved; and of a hand that is not seen in
+    the last ones nobody here knows where it goes: there it stays on the way across the gap.
+    """
+    free = evidence.free.clone()
+    free[:, :fixed] = False
+    if ahead:
+        free[:, -ahead:] &= evidence.observed[:, -ahead:].any(1, keepdim=True)
+    return free

@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from fourdhands.geometry.rotation import geodesic_distance
 from fourdhands.hands.kinematics import FingerChains
+from fourdhands.models.motion_prior.gaps import fill_gaps
 from fourdhands.models.motion_prior.vae import MotionVae
 
 CENTIMETRES = 100.0
+LEAST_ERROR = 0.1
+"""Centimetres that a straight line is taken to be off at least, where errors are shares of its."""
 NOISE, NOISY_SHARE = 0.5, 0.3
 """Most centimetres at a fingertip by which shown frames are wrong; the share of such windows."""
 UNSEEN_SHARE = 0.85
@@ -27,7 +30,8 @@ class MotionLossConfig:
         joints: mean squared distance of the joints, square centimetres.
         velocities: mean squared difference of the joints' steps from frame to frame, likewise.
         kl: KL(q(z | all frames) || N(0, I)) in nats, mean over the latent's dimensions.
-        completion: mean distance of the joints that the mean of q(z | some frames) decodes to.
+        completion: mean distance of the joints that the mean of q(z | some frames) decodes to,
+            as a share of the straight line's.
         guess: the same of the encoder's completed coordinates, before they are put in terms of z.
         match: KL(q(z | all frames) || q(z | some frames)) a dimension, whose gradient reaches
             the latter's variance only, which says how wrong the mean is (see `_match`).
@@ -118,6 +122,7 @@ class MotionLoss(nn.Module):
         error = joints - true_joints
         step = error.unflatten(1, (-1, 2)).diff(dim=2)
 
+        share = 1 / (_line_error(shown, values, mask[:count]) + LEAST_ERROR)[:, None]
         away = (motion[:count] - values).unflatten(-1, (15, -1))
         weight = torch.where(seen, 1 - UNSEEN_SHARE, 1.0) * valid
         terms = {
@@ -125,8 +130,8 @@ class MotionLoss(nn.Module):
             "joints": error[count:].square().sum(-1).mean(),
             "velocities": step[count:].square().sum(-1).mean(),
             "kl": (whole.square() + whole_log.exp() - 1 - whole_log).mean() / 2,
-            "completion": _length(error[:count]).mean(),
-            "guess": (_length(away).mean(-1) * weight).sum() / weight.sum().clamp_min(1),
+            "completion": (_length(error[:count]).mean(-1) * share).mean(),
+            "guess": (_length(away).mean(-1) * share * weight).sum() / weight.sum().clamp_min(1),
             "match": _match(whole.detach(), whole_log.detach(), some[:first], some_log[:first]),
         }
         weights = {name: getattr(self.config, name) for name in terms}
@@ -139,6 +144,12 @@ class MotionLoss(nn.Module):
         chances = chances[:, :-1] * valid[:, 1:] + 1e-9
         start = torch.multinomial(chances.cpu(), self.moments, generator=generator)
         return torch.stack([start, start + 1], dim=-1).flatten(1).to(valid.device)
+
+
+def _line_error(shown: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """How far straight lines across the gaps of windows (N, T, C) are off in them: (N,)."""
+    off = _length((fill_gaps(shown, mask).values - values).unflatten(-1, (15, -1))).mean(-1)
+    return (off * ~mask).sum(1) / (~mask).sum(1).clamp_min(1)
 
 
 def _length(vectors: Tensor) -> Tensor:

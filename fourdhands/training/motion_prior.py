@@ -71,7 +71,7 @@ class MotionPriorRun:
     loss: MotionLossConfig = field(default_factory=MotionLossConfig)
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            learning_rate=1.5e-3, weight_decay=1e-2, betas=(0.9, 0.98), warmup_steps=40
+            learning_rate=3e-3, weight_decay=1e-2, betas=(0.9, 0.98), warmup_steps=40
         )
     )
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

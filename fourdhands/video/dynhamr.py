@@ -5,12 +5,14 @@ flip_x(MANO_right(root_orient, pose, betas) + trans).
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from fourdhands.files import replacing
 from fourdhands.skeleton import NUM_SIDES, Side
+from fourdhands.video.phases import write_npz
 from fourdhands.video.results import VideoHands
 
 _MIRROR = np.diag((-1.0, 1.0, 1.0))
@@ -26,7 +28,7 @@ def write_world_results(hands: VideoHands, path: Path) -> None:
         (g, side) for g in range(len(hands.valid)) for side in Side if hands.valid[g, :, side].any()
     ]
     T = hands.num_frames
-    arrays: dict[str, list[np.ndarray]] = {
+    arrays: dict[str, list[NDArray[Any]]] = {
         name: [] for name in ("trans", "root_orient", "pose_body", "betas", "is_right", "vis_mask")
     }
     for g, side in tracks:
@@ -55,11 +57,10 @@ def write_world_results(hands: VideoHands, path: Path) -> None:
     stacked["cam_R"] = np.repeat(poses[None, :, :3, :3], B, 0)
     stacked["cam_t"] = np.repeat(poses[None, :, :3, 3], B, 0)
     stacked["intrins"] = np.array((K[0, 0], K[1, 1], K[0, 2], K[1, 2]), np.float32)
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **stacked)
+    write_npz(path, stacked)
 
 
-def _held_index(valid: np.ndarray) -> np.ndarray:
+def _held_index(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
     frames = np.flatnonzero(valid)
     last = np.searchsorted(frames, np.arange(len(valid)), side="right") - 1
     return frames[np.maximum(last, 0)]

@@ -84,7 +84,7 @@ class MediaPipeDetector:
     def __init__(self, looks: Sequence[Look] = ALL_LOOKS) -> None:
         self._looks = tuple(looks)
         solution = _import_solution()
-        with _quiet_native_logs():
+        with quiet_native_logs():
             self._models = {
                 model: solution.Hands(
                     static_image_mode=True,
@@ -105,7 +105,7 @@ class MediaPipeDetector:
 
     def all_of(self, image: Image) -> list[Detection]:
         """What each look shows, the most trusted first; a hand may come often."""
-        with _quiet_native_logs():
+        with quiet_native_logs():
             return [hand for look in self._looks for hand in self._look(image, look)]
 
     def _look(self, image: Image, look: Look) -> Iterator[Detection]:
@@ -122,8 +122,11 @@ class MediaPipeDetector:
             strict=True,
         ):
             category = handedness.classification[0]
-            joints_2d = unturn(_pixels(landmarks, turned.shape), turned.shape, look.turns) + offset
-            joints_3d = unturn_directions(_metres(in_space), look.turns)
+            joints_2d = (
+                unturn(pixels_of(landmarks.landmark, turned.shape), turned.shape, look.turns)
+                + offset
+            )
+            joints_3d = unturn_directions(metres_of(in_space.landmark), look.turns)
             hand = make_detection(
                 category.label, category.score, joints_2d, (width, height), joints_3d
             )
@@ -151,7 +154,7 @@ class FollowingDetector:
 
     def restart(self) -> None:
         """Forget the frames before, as after a cut."""
-        with _quiet_native_logs():
+        with quiet_native_logs():
             self._follower = self._solution.Hands(
                 static_image_mode=False,
                 max_num_hands=MAX_FOLLOWED,
@@ -164,7 +167,7 @@ class FollowingDetector:
 
     def __call__(self, image: Image) -> list[Detection]:
         """Find the hands of the next frame (H, W, 3), every hand once."""
-        with _quiet_native_logs():
+        with quiet_native_logs():
             found = list(_read(self._follower.process(image), image.shape))
         found += self._plain.all_of(image)
         hands = merge_duplicates(found)
@@ -192,9 +195,9 @@ def _read(answer: Any, shape: tuple[int, ...]) -> Iterator[Detection]:
         hand = make_detection(
             category.label,
             category.score,
-            _pixels(landmarks, shape),
+            pixels_of(landmarks.landmark, shape),
             (shape[1], shape[0]),
-            _metres(in_space),
+            metres_of(in_space.landmark),
         )
         if (hand.bbox[2:] > 0).all():
             yield hand
@@ -216,9 +219,20 @@ def make_detection(
         image_size: width, height.
         joints_3d: (21, 3) metres, or None.
     """
+    return detection_of(SIDE_OF_LABEL[label], score, joints_2d, image_size, joints_3d)
+
+
+def detection_of(
+    side: Side,
+    score: float,
+    joints_2d: Floats,
+    image_size: tuple[int, int],
+    joints_3d: Floats | None = None,
+) -> Detection:
+    """One hand whose side is known; as `make_detection`."""
     inside = ((joints_2d >= -0.5) & (joints_2d <= np.array(image_size) - 0.5)).all(-1)
     return Detection(
-        side=SIDE_OF_LABEL[label],
+        side=side,
         bbox=bbox_from_joints(joints_2d, image_size),
         score=float(score),
         joints_2d=joints_2d.astype(np.float32),
@@ -243,13 +257,15 @@ def unturn_directions(points: Floats, turns: int) -> Floats:
     return points
 
 
-def _metres(landmarks: Any) -> Floats:
-    return np.array([(landmark.x, landmark.y, landmark.z) for landmark in landmarks.landmark])
+def metres_of(landmarks: Any) -> Floats:
+    """(21, 3) of MediaPipe's landmarks in space."""
+    return np.array([(landmark.x, landmark.y, landmark.z) for landmark in landmarks])
 
 
-def _pixels(landmarks: Any, shape: tuple[int, ...]) -> Floats:
+def pixels_of(landmarks: Any, shape: tuple[int, ...]) -> Floats:
+    """(21, 2) of its landmarks in an image of this shape."""
     height, width = shape[:2]  # the image spans 0 to 1 there, -0.5 to size - 0.5 here
-    unit = np.array([(landmark.x, landmark.y) for landmark in landmarks.landmark])
+    unit = np.array([(landmark.x, landmark.y) for landmark in landmarks])
     return unit * (width, height) - 0.5
 
 
@@ -279,7 +295,7 @@ def _is_cut(
 def _import_solution() -> Any:
     remedy = "install it with `pip install -c constraints.txt -e '.[video]'`, or give boxes by hand"
     try:
-        with _quiet_native_logs():
+        with quiet_native_logs():
             import mediapipe
             from mediapipe.python.solutions import hands
     except ModuleNotFoundError as error:
@@ -292,7 +308,7 @@ def _import_solution() -> Any:
 
 
 @contextmanager
-def _quiet_native_logs() -> Iterator[None]:
+def quiet_native_logs() -> Iterator[None]:
     """Drop what MediaPipe's C++ side chats on stderr, whatever its log level; errors pass."""
     with tempfile.TemporaryFile() as kept:
         stderr = os.dup(2)

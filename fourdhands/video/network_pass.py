@@ -14,6 +14,7 @@ from fourdhands.models.confidence import hand_confidence
 from fourdhands.skeleton import NUM_JOINTS, NUM_SIDES, Side
 from fourdhands.structures import Camera, FrameFeatures, HandState, JointLogits
 from fourdhands.video.detect import Image
+from fourdhands.video.phases import Arrays
 from fourdhands.video.predict import cut_crop
 
 CHUNK = 32
@@ -34,7 +35,7 @@ class NetworkHands:
     confidence: Tensor
     joints_2d: Tensor
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
+    def to_arrays(self) -> Arrays:
         """Named arrays for a file."""
         arrays = {name: value.numpy() for name, value in vars(self.hands).items()}
         return arrays | {
@@ -43,7 +44,7 @@ class NetworkHands:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "NetworkHands":
+    def from_arrays(cls, arrays: Arrays) -> "NetworkHands":
         """Inverse of `to_arrays`."""
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
         mano = ("global_orient", "hand_pose", "betas", "transl")

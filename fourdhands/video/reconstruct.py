@@ -9,7 +9,7 @@ The first and the third go through the video; what they and refinement find is k
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fourdhands.export.predictor import Predictor
-from fourdhands.geometry.camera import intrinsics_from_focal_length, project
+from fourdhands.geometry.camera import intrinsics_from_focal_length
 from fourdhands.hands.mano import HandModel
 from fourdhands.hands.posing import HandSkeleton
 from fourdhands.models.motion_prior.prior import Completer
@@ -25,42 +25,23 @@ from fourdhands.refinement.camera_motion import CameraMotion
 from fourdhands.refinement.clip import ObservedClip, RefinedClip
 from fourdhands.refinement.refine import refine
 from fourdhands.refinement.stages import RefinementConfig
-from fourdhands.skeleton import NUM_BETAS, NUM_JOINTS, NUM_SIDES
 from fourdhands.structures import HandState
+from fourdhands.video.assembly import Assembly
 from fourdhands.video.frames import Video
-from fourdhands.video.merge import MergedHands, TrackArrays, filled, merge, track_arrays
+from fourdhands.video.merge import MergedHands, merge, track_arrays
 from fourdhands.video.network_pass import NetworkHands, NetworkPass
-from fourdhands.video.phases import PhaseCache, key_of
+from fourdhands.video.phases import Arrays, PhaseCache, Stopwatch, key_of
 from fourdhands.video.results import VideoHands
 from fourdhands.video.search import Search, VideoDetector, search
+from fourdhands.video.solved_camera import CameraSolver, SolvedCamera
 from fourdhands.video.track import PairTrack, follow
 
-LONGEST_GAP: Final = 2.5
-"""Seconds that a hand is filled in where it is not seen."""
 FEWEST_FRAMES: Final = 3
 """A pair that is seen in fewer frames in all is left out."""
 MOST_PAIRS: Final = 8
 _CLIP_ARRAYS: Final = ("global_orient", "hand_pose", "betas", "transl")
 
-CameraSolver = Callable[[Video, Search, float | None], "SolvedCamera"]
 MakeDetector = Callable[[], VideoDetector]
-
-
-@dataclass(frozen=True)
-class SolvedCamera:
-    """How the camera moved.
-
-    Attributes:
-        motion: of each shot; None where it stands still.
-        focal_length: pixels, if the solver found it.
-        source: for people.
-        notes: what the user should know.
-    """
-
-    motion: tuple[CameraMotion | None, ...]
-    focal_length: float | None
-    source: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,10 +60,12 @@ class Job:
         focal_length: pixels; None for the file's metadata, the solver's, or an assumed one.
         camera: solver of the camera's motion; None for a camera that stands still.
         camera_key: name of the solver and its settings.
+        camera_may_err: whether a motion that does not fit the hands is passed over, not refused.
         all_people: whether to follow all pairs of hands, or the most persistent one.
         refinement: None leaves hands as they are frame by frame.
         prior: of finger motion, for refinement.
         prior_key: hash of it.
+        watch: measures the phases.
     """
 
     video: Video
@@ -96,10 +79,12 @@ class Job:
     focal_length: float | None = None
     camera: CameraSolver | None = None
     camera_key: str = "static"
+    camera_may_err: bool = False
     all_people: bool = False
     refinement: RefinementConfig | None = field(default_factory=RefinementConfig)
     prior: Completer | None = None
     prior_key: str = ""
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 def reconstruct_video(job: Job) -> VideoHands:
@@ -108,36 +93,61 @@ def reconstruct_video(job: Job) -> VideoHands:
     Raises:
         ValueError: it has no frames, or shows no hand.
     """
-    found = _search(job)
-    tracks = _follow(job, found)
+    with job.watch("finding"):
+        found = _search(job)
+    with job.watch("following"):
+        tracks = _follow(job, found)
     if not any(tracks):
         raise ValueError(
-            f"{job.video.path}: no hand found in {len(found.times)} frames; hands have to be at "
-            "least about 3 % of the picture's width"
+            f"{job.video.path}: no hand found ({len(found.times)} frames); they have to be at "
+            "least about 3 % of the picture's width, and bare"
         )
-    solved, focal_length, focal_source = _camera(job, found)
+    with job.watch("camera"):
+        solved, focal_length, focal_source = _camera(job, found)
     size = torch.tensor(job.video.image_size, dtype=torch.float64)
     K = intrinsics_from_focal_length(torch.tensor(focal_length, dtype=torch.float64), size)
-    arrays = _Assembly.empty(job, found, K)
+    refined_too = job.refinement is not None
+    arrays = Assembly.empty(job.video, job.hand_model, refined_too, found, K)
     arrays.texts["focal_length_source"] = focal_source
     arrays.texts["camera_source"] = solved.source
     notes = [*job.video.notes, *solved.notes]
     skeleton = HandSkeleton(job.hand_model.assets)
-    told = _network(job, found, tracks, K)
+    scales: dict[int, float] = {}
+    with job.watch("predicting"):
+        told = _network(job, found, tracks, K)
     for number, (start, stop) in enumerate(found.shots):
         arrays.shot[start:stop] = number
         for g, pair in enumerate(tracks[number]):
             track = track_arrays(pair, stop - start, job.video.fps)
             network = told.get((number, g))
             threshold = math.nan if job.predictor is None else job.predictor.confidence_threshold
-            merged = merge(track, network, threshold, K, skeleton)
+            with job.watch("merging"):
+                merged = merge(track, network, threshold, K, skeleton)
             if not merged.observed.any():
                 continue
-            refined = _refine(job, merged, K, solved.motion[number], f"{number}-{g}")
-            notes += [] if refined is None else list(refined.notes)
-            arrays.put(g, start, pair, track, merged, refined, solved.motion[number])
-    if not arrays.values["observed"].any():
-        raise ValueError(f"{job.video.path}: hands were found, but none could be posed")
+            camera = solved.motion[number]
+            refined = None
+            if job.refinement is not None:
+                if not (merged.observed & (merged.confidence >= job.refinement.confidence)).any():
+                    notes.append(f"shot {number + 1}, person {g + 1}: too unsure to be refined")
+                    continue
+                # all people of a shot are in one world, whose size the first one tells
+                config = job.refinement
+                if number in scales and config.world_scale is None:
+                    config = replace(config, world_scale=scales[number])
+                with job.watch("refining"):
+                    refined, doubt = _refine(job, config, merged, K, camera, f"{number}-{g}")
+                notes += [*doubt, *refined.notes]
+                if not doubt:
+                    scales.setdefault(number, float(refined.world_scale))
+            arrays.put(g, number, start, pair, track, merged, refined, camera)
+    if not arrays.values.get("observed", np.zeros(0)).any():
+        remedy = (
+            "boxes alone want a --checkpoint"
+            if job.predictor is None
+            else "none is sure enough: see confidence of the refinement, or --no-refine"
+        )
+        raise ValueError(f"{job.video.path}: hands were found, but not one was posed: {remedy}")
     arrays.notes = list(dict.fromkeys(notes))
     return arrays.finish()
 
@@ -169,11 +179,9 @@ def _follow(job: Job, found: Search) -> list[list[PairTrack]]:
 
 def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
     """The camera's motion, one focal length for everything, and where that is from."""
-    given = job.focal_length
-    if given is None and job.video.focal_length is not None:
+    known, known_source = job.focal_length, "option"
+    if known is None:
         known, known_source = job.video.focal_length, "metadata"
-    else:
-        known, known_source = given, "option"
     if job.camera is None:
         moving = [n for n, still in enumerate(found.still) if not still]
         notes = (
@@ -183,12 +191,25 @@ def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
         )
         solved = SolvedCamera((None,) * len(found.shots), None, "taken to stand still", notes)
     else:
-        solved = job.camera(job.video, found, known)
+        solved = _solved(job, found, job.camera, known)
     if known is not None:
         return solved, float(known), known_source
     if solved.focal_length is not None:
         return solved, float(solved.focal_length), solved.source
     return solved, math.hypot(*job.video.image_size), "assumed: the image's diagonal"
+
+
+def _solved(job: Job, found: Search, solve: CameraSolver, known: float | None) -> SolvedCamera:
+    key = key_of("camera 1", job.video_key, job.detector_key, job.camera_key, known)
+    stored = job.cache.load("camera", key)
+    if stored is not None:
+        return SolvedCamera.from_arrays(stored)
+    solved = solve(job.video, found, known)
+    if any(
+        motion is not None for motion in solved.motion
+    ):  # what was missing may be there the next time
+        job.cache.store("camera", key, solved.to_arrays())
+    return solved
 
 
 def _network(
@@ -254,11 +275,14 @@ def _start_pass(
 
 
 def _refine(
-    job: Job, merged: MergedHands, intrinsics: Tensor, camera: CameraMotion | None, name: str
-) -> RefinedClip | None:
-    """Refined hands of a pair over a shot; None if that is not asked for."""
-    if job.refinement is None:
-        return None
+    job: Job,
+    config: RefinementConfig,
+    merged: MergedHands,
+    intrinsics: Tensor,
+    camera: CameraMotion | None,
+    name: str,
+) -> tuple[RefinedClip, list[str]]:
+    """Refined hands of a pair over a shot, and what is doubtful about the camera."""
     clip = ObservedClip(
         hands=merged.hands[None],
         observed=merged.observed[None],
@@ -270,7 +294,7 @@ def _refine(
     )
     evidence = [value.numpy().tobytes() for value in vars(merged.hands).values()]
     key = key_of(
-        "refined 1", job.refinement, job.prior_key, intrinsics.tolist(), job.video.fps,
+        "refined 2", config, job.prior_key, intrinsics.tolist(), job.video.fps,
         key_of(*evidence),
         merged.confidence.tolist(), merged.joints_2d.sum().item(),
         None if camera is None else camera.cam_from_world.tolist(),
@@ -278,19 +302,31 @@ def _refine(
     file = f"refined-{name}"
     stored = job.cache.load(file, key)
     if stored is not None:
-        return _clip_of_arrays(stored)
+        return _clip_of_arrays(stored), stored["doubt"].tolist()
     job.cache.folder.mkdir(parents=True, exist_ok=True)
     state = job.cache.folder / f"{file}-{key}.state"
-    result = refine(
-        clip, camera, job.prior, job.refinement, assets=job.hand_model.assets, state=state,
-        progress=True,
-    )  # fmt: skip
-    job.cache.store(file, key, _arrays_of_clip(result))
-    return result
+    doubt: list[str] = []
+
+    def solve(motion: CameraMotion | None) -> RefinedClip:
+        return refine(
+            clip, motion, job.prior, config, assets=job.hand_model.assets, state=state,
+            progress=True,
+        )  # fmt: skip
+
+    try:
+        result = solve(camera)
+    except ValueError as error:
+        if camera is None or not job.camera_may_err:
+            raise
+        doubt.append(f"the solved camera is not believed: {error}; it is taken to stand still")
+        result = solve(None)
+    arrays = _arrays_of_clip(result) | {"doubt": np.array(doubt, str)}
+    job.cache.store(file, key, arrays)
+    return result, doubt
 
 
-def _arrays_of_clip(clip: RefinedClip) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {"notes": np.array(list(clip.notes), str)}
+def _arrays_of_clip(clip: RefinedClip) -> Arrays:
+    arrays: Arrays = {"notes": np.array(list(clip.notes), str)}
     for one in fields(RefinedClip):
         value = getattr(clip, one.name)
         if isinstance(value, Tensor):
@@ -300,149 +336,11 @@ def _arrays_of_clip(clip: RefinedClip) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _clip_of_arrays(arrays: dict[str, np.ndarray]) -> RefinedClip:
-    tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if k != "notes"}
+def _clip_of_arrays(arrays: Arrays) -> RefinedClip:
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if v.dtype.kind != "U"}
     states = {
         name: HandState(**{part: tensors.pop(f"{name}/{part}") for part in _CLIP_ARRAYS})
         for name in ("hands", "hands_in_world")
     }
-    return RefinedClip(**states, **tensors, notes=tuple(arrays["notes"].tolist()))
-
-
-@dataclass
-class _Assembly:
-    """`VideoHands` in the making."""
-
-    job: Job
-    shot: np.ndarray
-    values: dict[str, np.ndarray]
-    intrinsics: Tensor
-    times: list[float]
-    texts: dict[str, str] = field(default_factory=dict)
-    endings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, job: Job, found: Search, intrinsics: Tensor) -> "_Assembly":
-        T = len(found.times)
-        return cls(job, np.zeros(T, np.int64), {}, intrinsics, found.times)
-
-    def _grown(self, pairs: int) -> None:
-        T, S, J = len(self.times), NUM_SIDES, NUM_JOINTS
-        shapes: dict[str, tuple[int, ...]] = {
-            "confidence": (), "bbox": (4,), "detected_joints_2d": (J, 2), "joint_confidence": (J,),
-            "joints": (J, 3), "joints_in_world": (J, 3),
-            "global_orient": (3, 3), "hand_pose": (15, 3, 3), "betas": (NUM_BETAS,), "transl": (3,),
-            "global_orient_in_world": (3, 3), "transl_in_world": (3,),
-            "frame_global_orient": (3, 3), "frame_hand_pose": (15, 3, 3),
-            "frame_betas": (NUM_BETAS,),  "frame_transl": (3,), "frame_joints": (J, 3),
-        }  # fmt: skip
-        plain = {"valid": bool, "observed": bool, "source": np.int8}
-        new = {k: np.zeros((pairs, T, S, *shape), np.float32) for k, shape in shapes.items()}
-        new |= {k: np.zeros((pairs, T, S), kind) for k, kind in plain.items()}
-        if "cam_from_world" not in self.values:
-            self.values["cam_from_world"] = np.tile(np.eye(4, dtype=np.float32), (T, 1, 1))
-        for name, array in new.items():
-            if name in self.values:
-                array[: len(self.values[name])] = self.values[name]
-            self.values[name] = array
-
-    def put(
-        self,
-        g: int,
-        start: int,
-        pair: PairTrack,
-        track: TrackArrays,
-        merged: MergedHands,
-        refined: RefinedClip | None,
-        camera: CameraMotion | None,
-    ) -> None:
-        """A pair over a shot that begins at a frame."""
-        if len(self.values.get("valid", ())) <= g:
-            self._grown(g + 1)
-        fps, frames = self.job.video.fps, len(merged.observed)
-        cut = slice(start, start + frames)
-        left = [(e.frame, int(e.side)) for e in pair.endings if e.reason == "left the image"]
-        observed = merged.observed
-        if refined is None:
-            valid, hands = observed, merged.hands
-            poses = np.tile(np.eye(4), (frames, 1, 1))
-            poses = poses if camera is None else camera.cam_from_world
-            in_world = _to_world(hands, torch.from_numpy(poses).double(), self.job.hand_model)
-        else:
-            # refinement may have dropped hands that their own joints contradict
-            observed = observed & ~refined.completed[0]
-            valid = filled(observed, left, fps, LONGEST_GAP) & refined.present[0]
-            hands, in_world = refined.hands[0], refined.hands_in_world[0]
-            poses = refined.cam_from_world[0].numpy()
-        model = self.job.hand_model
-        joints = model(hands.map(Tensor.float)).joints
-        there = valid.numpy()
-
-        def set_(name: str, value: Tensor, where: np.ndarray = there) -> None:
-            array = value.detach().cpu().numpy()
-            mask = where.reshape(*where.shape, *[1] * (array.ndim - 2))
-            self.values[name][g, cut] = np.where(mask, array, 0)
-
-        for name, value in vars(hands).items():
-            set_(name, value)
-        set_("global_orient_in_world", in_world.global_orient)
-        set_("transl_in_world", in_world.transl)
-        set_("joints", joints)
-        set_("joints_in_world", model(in_world.map(Tensor.float)).joints)
-        for name, value in vars(merged.hands).items():
-            set_(f"frame_{name}", value, merged.observed.numpy())
-        frame_joints = model(merged.hands.map(Tensor.float)).joints
-        set_("frame_joints", frame_joints, merged.observed.numpy())
-        self.values["valid"][g, cut] = there
-        self.values["observed"][g, cut] = (observed & valid).numpy()
-        set_("confidence", merged.confidence)
-        self.values["source"][g, cut] = merged.source.numpy() * there
-        boxes = torch.where(track.detected[..., None], track.detected_boxes, track.boxes)
-        set_("bbox", boxes, (track.detected | track.boxed).numpy())
-        set_("detected_joints_2d", merged.joints_2d)
-        set_("joint_confidence", merged.joint_confidence)
-        if g == 0:
-            self.values["cam_from_world"][cut] = poses
-            if refined is not None:
-                self.intrinsics = refined.intrinsics[0]
-        self.endings += [
-            f"person {g + 1}, {e.side.name.lower()} hand, frame {start + e.frame} "
-            f"({self.times[start + e.frame]:.2f} s): {e.reason}"
-            for e in pair.endings
-        ]
-
-    def finish(self) -> VideoHands:
-        values = self.values
-        joints_2d = (
-            project(torch.from_numpy(values["joints"]), self.intrinsics.float()).numpy()
-            * values["valid"][..., None, None]
-        )
-        return VideoHands(
-            image_size=np.array(self.job.video.image_size),
-            fps=np.array(self.job.video.fps),
-            times=np.array(self.times),
-            shot=self.shot,
-            intrinsics=self.intrinsics.numpy().astype(np.float32),
-            focal_length_source=np.array(self.texts["focal_length_source"]),
-            camera_source=np.array(self.texts["camera_source"]),
-            joints_2d=joints_2d.astype(np.float32),
-            completed=values["valid"] & ~values["observed"],
-            refined=np.array(self.job.refinement is not None),
-            notes=np.array(self.notes, str),
-            endings=np.array(self.endings, str),
-            **values,
-        )
-
-
-def _to_world(hands: HandState, cam_from_world: Tensor, model: HandModel) -> HandState:
-    """Hands (T, S) of the camera's frame in the world's."""
-    back = cam_from_world[:, None, :3, :3].mT
-    hands = hands.map(Tensor.double)
-    roots = model.roots(hands.map(Tensor.float)).double()
-    moved = (back @ (roots - cam_from_world[:, None, :3, 3])[..., None])[..., 0]
-    return replace(
-        hands,
-        global_orient=back @ hands.global_orient,
-        transl=moved - (roots - hands.transl),
-    )
+    rest: dict[str, Any] = {**states, **tensors, "notes": tuple(arrays["notes"].tolist())}
+    return RefinedClip(**rest)

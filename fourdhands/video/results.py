@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdhands.files import replacing
+from fourdhands.video.phases import write_npz
 
 Array = NDArray[Any]
 FORMAT_VERSION: Final = 1
@@ -30,6 +30,9 @@ class VideoHands:
         focal_length_source: () text: metadata, option, camera file, solver or assumed.
         camera_source: () text: where the camera's motion is from.
         cam_from_world: (T, 4, 4); each shot has its own world.
+        world_scale: (N,) of each shot, metres a unit of the camera's path as solved or in its file.
+        world_scale_deviation: (N,) standard deviation of its logarithm; infinite where the hands
+            do not tell it.
         valid: (G, T, S) bool, whether there is an answer.
         observed: (G, T, S) bool, whether the frame shows the hand.
         completed: (G, T, S) bool, valid and not observed.
@@ -65,6 +68,8 @@ class VideoHands:
     focal_length_source: Array
     camera_source: Array
     cam_from_world: Array
+    world_scale: Array
+    world_scale_deviation: Array
     valid: Array
     observed: Array
     completed: Array
@@ -93,8 +98,8 @@ class VideoHands:
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all."""
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, format_version=np.array(FORMAT_VERSION), **vars(self))
+        arrays = {"format_version": np.array(FORMAT_VERSION), **vars(self)}
+        write_npz(path, arrays, compressed=True)
 
     @classmethod
     def load(cls, path: Path) -> "VideoHands":

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fourdhands.skeleton import NUM_JOINTS, Side
@@ -65,7 +66,7 @@ class Search:
         flat = [(k, hand) for k, hands in enumerate(self.detections) for hand in hands]
         hands = [hand for _, hand in flat]
 
-        def of(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        def of(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
             values = [getattr(hand, name) for hand in hands]
             nothing = np.full(shape, np.nan, np.float32)
             rows = [nothing if value is None else value for value in values]
@@ -89,8 +90,8 @@ class Search:
         """Inverse of `to_arrays`."""
         detections: list[list[Detection]] = [[] for _ in arrays["times"]]
 
-        def maybe(name: str, k: int) -> np.ndarray | None:
-            value = arrays[name][k]
+        def maybe(name: str, k: int) -> NDArray[np.float32] | None:
+            value: NDArray[np.float32] = arrays[name][k]
             return None if np.isnan(value).any() else value
 
         for k, frame in enumerate(arrays["frame"].tolist()):

@@ -5,6 +5,8 @@ still background it follows the person. Hands are masked.
 """
 
 import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,22 +21,35 @@ from fourdhands.refinement.camera_motion import (
     read_camera,
     world_from_cam_to_cam_from_world,
 )
-from fourdhands.video.detect import corners
+from fourdhands.video.detect import Detection, corners
 from fourdhands.video.frames import Video
-from fourdhands.video.reconstruct import CameraSolver, SolvedCamera
 from fourdhands.video.search import Search
+from fourdhands.video.solved_camera import CameraSolver, SolvedCamera
 
+IMAGES_A_SECOND: Final = 15
 MOST_IMAGES: Final = 180
-"""Of a shot; of longer ones every second, third, ... frame is solved."""
+"""Of a shot; of faster or longer ones every second, third, ... frame is solved."""
 FEWEST_REGISTERED: Final = 0.7
 FEWEST_IMAGES: Final = 8
+FEWEST_POINTS: Final = 30
+"""Of the background that an image has in common with others, in the median image."""
+MOST_POINTS: Final = 3000
+"""Of an image: more of them cost time (squared) and change little."""
 HEIGHT: Final = 720
 OVERLAP: Final = 8
 """Frames that each one is matched with."""
 MASK: Final = 1.8
 """Hands' boxes are masked grown by this: wrists and sleeves move with them."""
+FOREARM: Final = 1.6
+FOREARM_WIDTH: Final = 0.8
+"""Sizes of a hand, in which its forearm is masked, too."""
+LONGEST_GUESS: Final = 0.3
+"""Seconds without a solved image that are not worth a note."""
+NEIGHBOURS: Final = 2
+"""Frames on either side whose hands are masked as well: some are missed."""
 REMEDY: Final = (
-    "install it with `pip install pycolmap`, or give the camera's motion by --camera FILE"
+    "install it with `pip install -c constraints.txt -e '.[solve]'`, or give the camera's motion "
+    "by --camera FILE"
 )
 Poses = NDArray[np.float64]
 
@@ -78,18 +93,20 @@ def solve_camera(video: Video, found: Search, focal_length: float | None) -> Sol
             notes.append(f"shot {number + 1}: {solved}; the camera is taken to stand still there")
             motions.append(None)
         else:
-            motions.append(solved[0])
-            focals.append(solved[1])
-    focal = float(np.median(focals)) if focals else None
+            motion, focal, unplaced = solved
+            motions.append(motion)
+            focals.append(focal)
+            notes += [f"shot {number + 1}: {text}" for text in unplaced]
+    found_focal = float(np.median(focals)) if focals else None
     source = "structure from motion" if focals else "taken to stand still"
-    return SolvedCamera(tuple(motions), focal, source, tuple(notes))
+    return SolvedCamera(tuple(motions), found_focal, source, tuple(notes))
 
 
 def _solve_shot(
     pycolmap: Any, video: Video, found: Search, start: int, stop: int, focal_length: float | None
-) -> tuple[CameraMotion, float] | str:
-    """The motion and the focal length, or why there is none."""
-    step = -(-(stop - start) // MOST_IMAGES)
+) -> tuple[CameraMotion, float, list[str]] | str:
+    """The motion, the focal length and where they are doubtful; or why there is none."""
+    step = max(-(-(stop - start) // MOST_IMAGES), round(video.fps / IMAGES_A_SECOND))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scale = _write_images(video, found, start, stop, step, folder)
@@ -97,14 +114,25 @@ def _solve_shot(
         reconstruction = _map(pycolmap, folder, video, scale, focal)
         if reconstruction is None:
             return "structure from motion found no model"
-        frames, poses = _registered(reconstruction)
+        frames, poses = registered(reconstruction)
+        points = float(np.median([one.num_points3D for one in reconstruction.images.values()]))
         camera = next(iter(reconstruction.cameras.values()))
         found_focal = float(camera.focal_length) / scale
     wanted = len(range(start, stop, step))
     if len(frames) < max(FEWEST_IMAGES, FEWEST_REGISTERED * wanted):
         return f"structure from motion placed only {len(frames)} of {wanted} frames"
-    every = _between(frames, poses, np.arange(start, stop))
-    return CameraMotion(every, source="structure from motion"), focal_length or found_focal
+    if points < FEWEST_POINTS:
+        return f"the background shows too little to go by ({points:.0f} points an image)"
+    every = between(frames, poses, np.arange(start, stop))
+    times = [found.times[start], *(found.times[frame] for frame in frames), found.times[stop - 1]]
+    unplaced = [
+        f"no image between {before:.1f} and {after:.1f} s found its place; the camera's path is a "
+        "guess there"
+        for before, after in pairwise(times)
+        if after - before > LONGEST_GUESS
+    ]
+    motion = CameraMotion(every, source="structure from motion")
+    return motion, focal_length or found_focal, unplaced
 
 
 def _write_images(
@@ -120,12 +148,10 @@ def _write_images(
         if frame.index < start or (frame.index - start) % step:
             continue
         image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        mask = np.full(image.shape[:2], 255, np.uint8)
-        for hand in found.detections[frame.index]:
-            low, high = corners(np.concatenate((hand.bbox[:2], MASK * hand.bbox[2:])))
-            left, top = np.maximum(low, 0).astype(int)
-            right, bottom = np.maximum(high, 0).astype(int)
-            mask[top : bottom + 1, left : right + 1] = 0
+        near = found.detections[max(start, frame.index - NEIGHBOURS) : frame.index + NEIGHBOURS + 1]
+        mask = background(
+            (image.shape[0], image.shape[1]), [hand for hands in near for hand in hands]
+        )
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         name = f"{frame.index:07d}.jpg"
         cv2.imwrite(str(folder / "images" / name), cv2.resize(image, size))
@@ -133,10 +159,32 @@ def _write_images(
     return scale
 
 
+def background(shape: tuple[int, int], hands: Sequence[Detection]) -> NDArray[np.uint8]:
+    """255 where an image (H, W) shows neither these hands nor, as far as is known, their arms."""
+    mask = np.full(shape, 255, np.uint8)
+    for hand in hands:
+        low, high = corners(np.concatenate((hand.bbox[:2], MASK * hand.bbox[2:])))
+        left, top = np.maximum(low, 0).astype(int)
+        right, bottom = np.maximum(high, 0).astype(int)
+        mask[top : bottom + 1, left : right + 1] = 0
+        if hand.joints_2d is None:
+            continue
+        wrist, knuckles = hand.joints_2d[0], hand.joints_2d[[5, 9, 13, 17]].mean(0)
+        palm = float(np.linalg.norm(wrist - knuckles))
+        size = float(hand.bbox[2:].max())
+        elbow = wrist + (wrist - knuckles) / max(palm, 1e-6) * FOREARM * size
+        ends = [tuple(np.clip(point, -9999, 9999).round().astype(int).tolist())
+                for point in (wrist, elbow)]  # fmt: skip
+        cv2.line(mask, ends[0], ends[1], (0,), max(1, round(FOREARM_WIDTH * size)))
+    return mask
+
+
 def _map(
     pycolmap: Any, folder: Path, video: Video, scale: float, focal_length: float | None
 ) -> Any:
     """The largest model, or None."""
+    pycolmap.logging.minloglevel = int(pycolmap.logging.ERROR)  # it tells of every image
+    steps = tqdm(total=3, desc="camera: solving", unit="step")
     database, images = folder / "database.db", folder / "images"
     reader = pycolmap.ImageReaderOptions()
     reader.mask_path = str(folder / "masks")
@@ -144,14 +192,18 @@ def _map(
     if focal_length is not None:
         width, height = (value * scale for value in video.image_size)
         reader.camera_params = f"{focal_length},{width / 2},{height / 2}"
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.sift.max_num_features = MOST_POINTS
     device = pycolmap.Device.cpu
     pycolmap.extract_features(
         database, images, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
-        device=device,
+        extraction_options=extraction, device=device,
     )  # fmt: skip
+    steps.update()
     pairing = pycolmap.SequentialPairingOptions()
     pairing.overlap, pairing.loop_detection = OVERLAP, False
     pycolmap.match_sequential(database, pairing_options=pairing, device=device)
+    steps.update()
     output = folder / "model"
     output.mkdir()
     if focal_length is None:
@@ -161,10 +213,12 @@ def _map(
         options = pycolmap.IncrementalPipelineOptions()
         options.ba_refine_focal_length = options.ba_refine_extra_params = False
         models = pycolmap.incremental_mapping(database, images, output, options)
+    steps.update()
+    steps.close()
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
-def _registered(reconstruction: Any) -> tuple[NDArray[np.int64], Poses]:
+def registered(reconstruction: Any) -> tuple[NDArray[np.int64], Poses]:
     """Frames in order of time, and their poses (N, 4, 4)."""
     found = []
     for image in reconstruction.images.values():
@@ -179,7 +233,7 @@ def _registered(reconstruction: Any) -> tuple[NDArray[np.int64], Poses]:
     return np.array([frame for frame, _ in found]), np.array([pose for _, pose in found])
 
 
-def _between(frames: NDArray[np.int64], poses: Poses, wanted: NDArray[np.int64]) -> Poses:
+def between(frames: NDArray[np.int64], poses: Poses, wanted: NDArray[np.int64]) -> Poses:
     """Poses (T, 4, 4) at every frame, on arcs and lines between those that are known."""
     inverse = world_from_cam_to_cam_from_world(poses)
     inside = np.clip(wanted, frames[0], frames[-1])

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from fourdhands.files import replacing
 from fourdhands.rendering.overlay import SIDE_COLOURS
 from fourdhands.skeleton import Side
+from fourdhands.video.phases import Stopwatch
 from fourdhands.video.results import VideoHands
 
 NEAR: Final = 0.1
@@ -26,20 +27,20 @@ _STYLE: Final = (
 
 
 def write_summary(
-    hands: VideoHands, name: str, seconds: float, written: Sequence[str], path: Path
+    hands: VideoHands, name: str, watch: Stopwatch, written: Sequence[str], path: Path
 ) -> None:
     """Write the page, which needs nothing but the overlay beside it.
 
     Args:
         hands: the result.
         name: of the video.
-        seconds: that the run took.
+        watch: of the run.
         written: files beside it.
         path: of the page.
     """
     rows = "".join(
         f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
-        for key, value in figures(hands, seconds).items()
+        for key, value in figures(hands, watch).items()
     )
     notes = _list("What to know", [str(note) for note in hands.notes])
     endings = _list("Where hands were lost", [str(ending) for ending in hands.endings])
@@ -57,7 +58,7 @@ def write_summary(
         partial.write_text(page, encoding="utf-8")
 
 
-def figures(hands: VideoHands, seconds: float) -> dict[str, str]:
+def figures(hands: VideoHands, watch: Stopwatch) -> dict[str, str]:
     """The figures of the page by their names."""
     off = hands.reprojection()
     known = off[np.isfinite(off)]
@@ -81,7 +82,7 @@ def figures(hands: VideoHands, seconds: float) -> dict[str, str]:
     found["acceleration of joints"] = (
         f"{hands.acceleration(hands.joints):.1f} m/s², {before:.1f} before refinement"
     )
-    found["time"] = f"{seconds:.0f} s"
+    found["time"] = str(watch)
     return found
 
 

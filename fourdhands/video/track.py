@@ -8,7 +8,7 @@ by what comes before and after them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -333,7 +333,7 @@ def _is_covered(hand: Detection, others: Sequence[Detection | None]) -> bool:
 
 
 def smooth_boxes(
-    boxes: NDArray[np.floating], seen: NDArray[np.bool_], fps: float, *, longest_gap: float = 0.5
+    boxes: NDArray[Any], seen: NDArray[np.bool_], fps: float, *, longest_gap: float = 0.5
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Boxes without trembling and without lag, short gaps filled.
 

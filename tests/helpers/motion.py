@@ -35,7 +35,7 @@ def linear_prior(seed: int = 0) -> MotionPrior:
     with torch.no_grad():
         for head in (
             prior.vae.encoder.correction,
-            prior.vae.encoder.trust,
+            prior.vae.encoder.judge[-1],
             prior.vae.field.mlp[-1],
         ):
             head.weight.add_(0.02 * torch.randn(head.weight.shape))

@@ -94,6 +94,7 @@ def test_the_report(trained: Path, tmp_path: Path) -> None:
             trained / "last.ckpt", tmp_path, generated=SMALL_SET, windows=4, learn_windows=60
         )
     )
+    assert (tmp_path / "statistics.png").is_file()
     assert "GMM prior" in text and "HMP, optimised" in text
     figures = json.loads((tmp_path / "metrics.json").read_text())
     for table in ("15 fps", "30 fps", "60 fps", "noise"):

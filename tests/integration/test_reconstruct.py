@@ -1,14 +1,17 @@
 """`fourdhands reconstruct` and `view` as a user runs them, with a detector that knows the truth."""
 
+import errno
 import json
 import os
 import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from fourdhands.cli.main import main
 from fourdhands.geometry.camera import default_intrinsics, project
@@ -149,8 +152,6 @@ def test_glb_poses_the_joints_where_they_are(result):
         count = accessor["count"] * width
         return np.frombuffer(binary, kind, count, view["byteOffset"]).reshape(-1, width)
 
-    from scipy.spatial.transform import Rotation
-
     hands = VideoHands.load(result / "hands.npz")
     animation = document["animations"][0]
     moves = {
@@ -233,8 +234,54 @@ def test_odd_inputs_are_one_line_and_leave_nothing(run, tmp_path, capsys):
     monkey.setattr(TrueDetector, "__call__", lambda self, image: [])
     assert "no hand found" in error(tmp_path / "empty.mp4", "--out", tmp_path / "a")
     monkey.undo()
+    assert "mediapipe, or a file" in error(clip, "--out", tmp_path / "a", "--detector", "yolo")
+    assert "no such file" in error(clip, "--out", tmp_path / "a", "--detector", "none.csv")
+    (tmp_path / "no.task").write_text("no model")
+    assert "not a model" in error(clip, "--out", tmp_path / "a", "--detector", tmp_path / "no.task")
+    with av.open(str(tmp_path / "header.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    assert "header.mp4: " in error(tmp_path / "header.mp4", "--out", tmp_path / "a")
     assert not list((tmp_path / "a").rglob("*.partial"))
     assert not (tmp_path / "a" / "hands.npz").exists()
+
+
+def test_full_disks_are_one_line(run, tmp_path, capsys, monkeypatch):
+    def error() -> str:
+        assert reconstruct(run, "--no-refine", out=str(tmp_path / "out")) == 1
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+        assert "has 1 MB left" in error()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fourdhands.video.results.write_npz", full)
+        assert "the disk is full; the same command goes on" in error()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["cache"]
+
+
+def test_a_camera_from_a_file_moves_the_world(run, tmp_path):
+    poses = np.tile(np.eye(4), (T, 1, 1))  # world from camera
+    poses[:, :3, :3] = Rotation.from_rotvec([(0, 0.01 * t, 0) for t in range(T)]).as_matrix()
+    poses[:, 0, 3] = 0.01 * np.arange(T)
+    file = tmp_path / "poses.txt"
+    file.write_text("\n".join(" ".join(map(str, pose[:3].flatten())) for pose in poses))
+    out = tmp_path / "out"
+    assert reconstruct(run, "--no-refine", "--camera", str(file), out=str(out)) == 0
+    hands = VideoHands.load(out / "hands.npz")
+    assert hands.cam_from_world == pytest.approx(np.linalg.inv(poses), abs=1e-6)
+    seen = hands.valid[0].all(-1)
+    world = (
+        np.einsum("tij,tskj->tski", poses[:, :3, :3], hands.joints[0]) + poses[:, None, None, :3, 3]
+    )
+    assert hands.joints_in_world[0, seen] == pytest.approx(world[seen], abs=1e-4)
+    with av.open(str(out / "world.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == T
 
 
 @pytest.mark.skipif(

@@ -171,6 +171,10 @@ def test_what_fits_is_told() -> None:
     poses, mask, times = clip()
     with pytest.raises(ValueError, match="do not fit"):
         prior.encode(poses, mask[:, :5], times)
+    broken = poses.clone()
+    broken[0, 3] = torch.nan
+    with pytest.raises(ValueError, match="finite"):
+        prior.encode(broken, mask, times)
     with pytest.raises(ValueError, match="ascend"):
         prior.encode(poses, mask, times.flip(0))
     with pytest.raises(ValueError, match="names 1"):

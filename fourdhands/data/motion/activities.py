@@ -170,7 +170,7 @@ def beat(rng: np.random.Generator, duration: float) -> Activity:
     swing /= max(1.0, rate * np.abs(swing).max() / np.radians(160))  # fingers are only so fast
     drift, swell = wander(rng, 1, 0.3), wander(rng, 1, 0.3)
     duty, start = rng.uniform(0.6, 1.0), rng.uniform(0, 1)
-    slow, breathe = rng.uniform(0, 0.1), rng.uniform(0, 0.15)
+    slow, breathe = rng.uniform(0, 0.05), rng.uniform(0, 0.15)
 
     def pose(times: Array) -> Array:
         cycles = start + rate * times + slow * drift(times)[:, 0]

@@ -142,7 +142,7 @@ def _live(rng: np.random.Generator, config: GeneratorConfig, story: Activity) ->
     play, pace = wander(rng, 45, 0.3), wander(rng, 1, 0.15)
     loose = np.radians(rng.uniform(0.2, 1.2))
     offset = rng.normal(0, np.radians(0.8), (15, 3))
-    hurry, tremor_seed = rng.uniform(0, 0.5), rng.integers(2**32)
+    hurry, tremor_seed = rng.uniform(0, 0.2), rng.integers(2**32)
     gap = _MARGIN * (POSE_LIMITS[..., 1] - POSE_LIMITS[..., 0])
 
     def pose(times: Array) -> Array:

@@ -183,7 +183,7 @@ def sample_masks(count: int, frames: int, generator: torch.Generator) -> Tensor:
     index = torch.arange(frames)
     kind = uniform()
     seen = torch.ones(count, frames, dtype=torch.bool)
-    for share in (0.8, 0.5, 0.2):  # of the gaps, the first, second and third
+    for share in (0.85, 0.3, 0.1):  # of the gaps, the first, second and third
         length = 4 * (frames / 4) ** uniform(1)
         start = (frames + length) * uniform(1) - length
         gap = (index >= start) & (index < start + length)

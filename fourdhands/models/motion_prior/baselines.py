@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import solveh_banded
 from scipy.special import logsumexp
 from torch import Tensor
 
@@ -23,7 +24,7 @@ Array = NDArray[np.float64]
 
 STIFFNESS: Final = 0.02
 """Weight of squared accelerations beside squared distances: per frame at 30 a second."""
-POSE_WEIGHT: Final = 0.02
+POSE_WEIGHT: Final = 1e-6
 """Weight of the mixture's negative log likelihood beside them."""
 
 
@@ -101,8 +102,8 @@ class PcaPrior(_InCoordinates):
         windows: Tensor,
         fps: float,
         *,
-        components: int = 256,
-        noise: float = 0.15,
+        components: int = 400,
+        noise: float = 0.3,
     ) -> None:
         super().__init__(coordinates)
         values = coordinates.read(windows).flatten(1)
@@ -156,22 +157,22 @@ class GmmPrior(_InCoordinates):
         self.weights, self.means, self.variances = fit_mixture(points, components, seed)
 
     def _fill(self, values: Tensor, seen: Tensor, times: Tensor) -> Tensor:
-        wanted = (values.double() - self.mean) @ self.basis
-        current = fill_gaps(wanted, seen).values
-        stiff = STIFFNESS * _acceleration(times).double()
-        known = seen.double()
+        wanted = ((values.double() - self.mean) @ self.basis).numpy()
+        current = fill_gaps(torch.from_numpy(wanted), seen).values.numpy()
+        stiff = STIFFNESS * _acceleration(times).numpy()
+        band = np.stack([np.pad(np.diag(stiff, k), (k, 0)) for k in (2, 1, 0)])  # (3, T)
+        known = seen.double().numpy()[..., None]
         for _ in range(8):
-            share = torch.from_numpy(
-                _responsibilities(current.numpy(), self.weights, self.means, self.variances)
-            )
-            inverse = torch.from_numpy(1 / self.variances)
-            precision = POSE_WEIGHT * share @ inverse  # (N, T, C)
-            pull = POSE_WEIGHT * share @ (inverse * torch.from_numpy(self.means))
-            diagonal = (known[..., None] + precision).transpose(1, 2)
-            system = torch.diag_embed(diagonal) + stiff
-            right = (known[..., None] * wanted + pull).transpose(1, 2)[..., None]
-            current = torch.linalg.solve(system, right)[..., 0].transpose(1, 2)
-        return current @ self.basis.mT + self.mean
+            share = _responsibilities(current, self.weights, self.means, self.variances)
+            precision = POSE_WEIGHT * share @ (1 / self.variances)  # (N, T, C)
+            pull = POSE_WEIGHT * share @ (self.means / self.variances)
+            diagonal, right = known + precision, known * wanted + pull
+            for n, c in np.ndindex(len(current), current.shape[2]):
+                system = band.copy()
+                system[2] += diagonal[n, :, c]
+                current[n, :, c] = solveh_banded(system, right[n, :, c], check_finite=False)
+        filled = torch.from_numpy(current)
+        return filled @ self.basis.mT + self.mean
 
 
 def fit_mixture(

@@ -6,18 +6,14 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from fourdhands.models.motion_prior.gaps import echo, fill_gaps, smooth_guesses
+from fourdhands.models.motion_prior.guesses import CLUES, OFFERS, guess
 
 LOG_VARIANCE: Final = (-8.0, 1.0)
 """Between these the encoder's log variances stay."""
-FARTHEST: Final = 5.0
-"""Centimetres at a fingertip by which a guess may leave the straight line."""
-ALIKE: Final = (0.25, 0.06)
-"""The echo's difference at which it is half believed, and how sharply."""
-LONG: Final = 20.0
-"""Frames of a gap from which on an echo tells more than a smooth curve."""
-LASTING: Final = 34.0
-"""Frames of a gap that a smooth curve is believed to cross, as a Gaussian's standard deviation."""
+FIRST_TRUST: Final = (0.6, 0.2)
+"""Of the smooth curve and of the echo, before anything is learnt."""
+JUDGE: Final = 96
+"""Width of the network that judges guesses."""
 SEEN_FREEDOM: Final = 0.3
 """How readily observed frames are corrected, beside unobserved ones."""
 CAUTION: Final = 0.1
@@ -36,7 +32,7 @@ class EncoderConfig:
         patch: frames of the time grid that make a token.
     """
 
-    dim: int = 192
+    dim: int = 160
     depth: int = 4
     heads: int = 4
     patch: int = 4
@@ -50,9 +46,9 @@ class EncoderConfig:
 class MotionEncoder(nn.Module):
     """q(z | observed frames), on a regular grid of times.
 
-    A transformer over patches of frames sees the gaps filled by straight lines, by smooth curves
-    and by the motion's echo, and how far the next observed frames are. It says how much to trust
-    each and what to add; a linear layer takes the motion so completed to the latent's mean.
+    Gaps are filled by straight lines, by smooth curves and by the motion's echo (`guesses`). A
+    small network judges by clues how much to trust each; a transformer over patches of frames says
+    what to add; a linear layer takes the motion so completed to the latent's mean.
     Positions enter attention as differences only, so that the correction moves along with what was
     observed. Frames that are not observed have no influence. Where none is observed, the answer is
     the prior itself.
@@ -76,17 +72,22 @@ class MotionEncoder(nn.Module):
         self.patch = config.patch
         tokens = frames // config.patch
         self.linear = nn.Linear(frames * size, latent)
-        self.embed = nn.Linear(config.patch * (4 * size + 5), config.dim)
+        verdict = nn.Linear(JUDGE, OFFERS)
+        self.judge = nn.Sequential(
+            *(nn.Linear(CLUES, JUDGE), nn.GELU(), nn.Linear(JUDGE, JUDGE), nn.GELU()), verdict
+        )
+        self.embed = nn.Linear(config.patch * ((1 + OFFERS) * size + CLUES), config.dim)
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
         self.correction = nn.Linear(config.dim, config.patch * size)
-        self.trust = nn.Linear(config.dim, config.patch * 3)
         self.doubt = nn.Linear(config.dim, 16)
         self.log_variance = nn.Linear(tokens * 16, latent)
         self.start = nn.Parameter(torch.zeros(latent))
-        for head in (self.correction, self.trust, self.log_variance):
+        for head in (self.correction, self.log_variance, verdict):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            verdict.bias.copy_(torch.tensor(FIRST_TRUST))
 
     def forward(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode.
@@ -114,46 +115,19 @@ class MotionEncoder(nn.Module):
 
     def complete(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The most likely motion (N, T, C), before it is put in terms of z, and what is known."""
-        values = torch.where(mask[..., None], values, 0.0)
-        filled = fill_gaps(values, mask)
-        repeated, difference = echo(values, mask)
-        smooth = smooth_guesses(values, mask)
-        # of all guesses only how they leave the straight line between a gap's ends
-        swing = repeated - fill_gaps(repeated, mask).values
-        guesses = torch.cat([smooth - filled.values[..., None], swing[..., None]], dim=-1)
-        # a curve may leave a long gap far behind
-        guesses = FARTHEST * (guesses / FARTHEST).tanh()
-        inside = ~mask & (filled.away < mask.shape[1]).all(-1)
-        guesses = torch.where(inside[..., None, None], guesses, 0.0)
-        away = torch.cat([(filled.away / 8).tanh(), (filled.away / 32).tanh()], dim=-1)
-        parts = (filled.values, guesses.flatten(2), away, difference[..., None])
+        guesses = guess(values, mask)
+        parts = (guesses.line, guesses.offers.flatten(2), guesses.clues)
         patches = torch.cat(parts, dim=-1).unflatten(1, (-1, self.patch)).flatten(2)
         with torch.autocast(values.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             tokens = self.embed(patches)
             for block in self.blocks:
                 tokens = block(tokens)
         tokens = self.norm(tokens.float())
-        trust = self.trust(tokens).unflatten(-1, (self.patch, 3)).flatten(1, 2)
-        trust = trust + first_trust(filled.away, difference)
-        motion = filled.values + (guesses * trust[:, :, None]).sum(-1)
+        trust = self.judge(guesses.clues)
+        motion = guesses.line + (guesses.offers * trust[:, :, None]).sum(-1)
         freedom = torch.where(mask[..., None], SEEN_FREEDOM, 1.0)
         motion = motion + freedom * self.correction(tokens).reshape_as(values)
         return motion, tokens
-
-
-def first_trust(away: Tensor, difference: Tensor) -> Tensor:
-    """What of each guess is believed before anything is learnt: (N, T, 3).
-
-    In a short gap the smoothest curve; in a longer one the echo, where the hand has moved alike.
-
-    Args:
-        away: (N, T, 2) frames to the last and next observed frame.
-        difference: (N, T) of the best comparison, see `echo`.
-    """
-    gap = away.sum(-1)
-    echoed = torch.sigmoid((ALIKE[0] - difference) / ALIKE[1]) * torch.sigmoid((gap - LONG) / 4)
-    curve = (1 - echoed) * torch.exp(-(gap / LASTING).square() / 2)
-    return torch.stack([curve, torch.zeros_like(curve), echoed], dim=-1)
 
 
 class Block(nn.Module):

@@ -11,6 +11,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
+from fourdhands.models.motion_prior.time_base import b_splines
+
 FieldKind = Literal["splines", "sinusoids"]
 OCTAVES: Final = 7  # of HMP's encoding: sines of 2^k t, k = 0 .. 6, with t in [-1, 1]
 
@@ -84,15 +86,6 @@ class SplineField(nn.Module):
         features = bumps @ self.features(z).unflatten(-1, (self.knots, -1))
         residual: Tensor = self.mlp(torch.cat([pose, features], dim=-1))
         return pose + residual
-
-
-def b_splines(times: Tensor, spacing: float, count: int) -> Tensor:
-    """Uniform cubic B-splines: (..., T) seconds to (..., T, count); the first peaks before 0."""
-    centres = torch.arange(-1, count - 1, device=times.device)
-    x = (times[..., None] / spacing - centres).abs()
-    near = 2 / 3 - x.square() + x**3 / 2
-    far = (2 - x).clamp_min(0) ** 3 / 6
-    return torch.where(x < 1, near, far)
 
 
 class SinusoidField(nn.Module):

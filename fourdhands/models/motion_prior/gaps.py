@@ -1,26 +1,18 @@
-"""What can be said of a gap without having learnt anything: straight lines, smooth curves, echoes.
-
-The encoder starts from these. All of it moves along with the frames, forwards or backwards.
-"""
+"""Gaps in motion: straight lines across, and the smooth motion that the observed frames tell."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-BENDS: Final = ((0.02, 0.0), (5.0, 0.02))
-"""Of each smooth guess: weights of squared accelerations and velocities (per frame), beside 1 of
-squared distances. The first is a cubic spline; the second smooths noise, and is held tight."""
-CONTEXT: Final = 9
-"""Pairs of frames on either side that are compared in the search for an echo."""
-LEAST_PAIRS: Final = 4
-"""Pairs that have to be there on both sides of a comparison."""
-STRICTNESS: Final = 0.05
-"""How much worse a comparison may be, as a share of the movement's variance, to count 1/e."""
-REST: Final = 0.5
-"""Variance that counts as no movement, square centimetres."""
+from fourdhands.models.motion_prior.time_base import b_splines
+
+STIFFNESS: Final = (0.01, 0.3, 10.0, 300.0)
+"""Weights of squared accelerations (per frame), beside 1 of squared distances, that are weighed up:
+from motion without noise to noise of some millimetres."""
+SPACING: Final = 2
+"""Frames between the knots of smooth motion."""
 
 
 @dataclass(frozen=True)
@@ -69,94 +61,49 @@ def fill_gaps(values: Tensor, mask: Tensor) -> Filled:
     return Filled(line, away)
 
 
-def smooth_guesses(values: Tensor, mask: Tensor) -> Tensor:
-    """The smoothest motions through what was observed, within gaps that have two ends.
+@dataclass(frozen=True)
+class Smooth:
+    """What smoothing says of a sequence.
+
+    Attributes:
+        values: (N, T, C) in observed frames without their noise, elsewhere the smooth way between.
+        log_stiffness: (N,) how much smoothing each sequence wants: the more, the noisier it is.
+    """
+
+    values: Tensor
+    log_stiffness: Tensor
+
+
+def smooth(values: Tensor, mask: Tensor) -> Smooth:
+    """The smoothest motion near what was observed; how near, the observations tell.
+
+    Cubic smoothing splines, of several stiffnesses, each with the weight of its evidence: the
+    restricted likelihood of what was observed as an integrated random walk with noise (Wahba 1985).
 
     Args:
         values: (N, T, C).
         mask: (N, T) whether observed.
-
-    Returns:
-        (N, T, C, 2) the guesses of `BENDS`; zeros where observed, and before and after all.
     """
-    count, frames, _ = values.shape
-    eye = torch.eye(frames, dtype=torch.float64, device=values.device)
-    velocity = eye.diff(dim=0)
-    acceleration = velocity.diff(dim=0)
-    known = torch.diag_embed(mask.double())
+    frames, size = values.shape[1:]
+    index = torch.arange(frames, dtype=torch.float64, device=values.device)
+    knots = -(-frames // SPACING) + 3
+    bumps = b_splines(index, SPACING, knots)
+    bend = bumps.diff(dim=0).diff(dim=0)
+    stiffness = torch.tensor(STIFFNESS, dtype=torch.float64, device=values.device)
+    known = mask.double()
     wanted = torch.where(mask[..., None], values, 0.0).double()
-    guesses = []
-    for stiff, tight in BENDS:
-        form = stiff * acceleration.mT @ acceleration + stiff * tight * velocity.mT @ velocity
-        # fewer than two observed frames leave a straight line free
-        system = known + form + 1e-7 * eye
-        guesses.append(torch.linalg.solve(system, wanted).to(values.dtype))
-    index = torch.arange(frames, device=mask.device)
-    inside = (torch.where(mask, index, -1).cummax(1).values >= 0) & (
-        torch.where(mask, index, frames).flip(1).cummin(1).values.flip(1) < frames
-    )
-    found = torch.stack(guesses, dim=-1)
-    return torch.where((inside & ~mask)[..., None, None], found, 0.0).reshape(count, frames, -1, 2)
-
-
-def echo(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """What the hand did at other times when its movement around them was like that around now.
-
-    Non-local means along time (Buades et al. 2005): rhythms and repeated grasps fill their own
-    gaps. Frames are compared in pairs, which is fine enough and takes an eighth of the time.
-
-    Args:
-        values: (N, T, C), T even.
-        mask: (N, T) whether observed.
-
-    Returns:
-        (N, T, C) weighted means over observed frames; zeros where nothing compares. And (N, T) the
-        best comparison's difference, as a share of the movement's variance, at most 4.
-    """
-    pairs = mask.shape[1] // 2
-    there = mask.unflatten(1, (pairs, 2)).to(values.dtype)
-    parts = torch.where(mask[..., None], values, 0.0).unflatten(1, (pairs, 2))
-    seen = there.amax(2)
-    middle = parts.sum(2) / there.sum(2).clamp_min(1)[..., None]
-    weights, best = _alike(middle, seen)
-    total = (weights @ parts.flatten(2)).unflatten(2, (2, -1))
-    found = total / (weights @ there).clamp_min(1e-6)[..., None]
-    return found.flatten(1, 2), best.repeat_interleave(2, dim=1)
-
-
-def _alike(values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (N, T, T) of frame s in the echo at t, and the best relative difference (N, T)."""
-    count, frames, _ = values.shape
-    index = torch.arange(frames, device=values.device)
-    shift = torch.arange(1 - frames, frames, device=values.device)
-    other = index[:, None] + shift
-    inside = (other >= 0) & (other < frames)
-    other = other.clamp(0, frames - 1).expand(count, -1, -1)
-    square = values.square().sum(-1)
-    both = seen[:, :, None] * seen[:, None]
-    apart = (square[:, :, None] + square[:, None] - 2 * values @ values.mT).clamp_min(0) * both
-    # by time and shift, so that the frames around both are compared by sums along time
-    pairs = _around(torch.where(inside, both.gather(2, other), 0.0))
-    difference = _around(torch.where(inside, apart.gather(2, other), 0.0)) / pairs.clamp_min(1)
-    near = _around(seen[..., None]).clamp_min(1)
-    mean = _around(values * seen[..., None]) / near
-    variance = _around((square * seen)[..., None]) / near - mean.square().sum(-1, keepdim=True)
-    relative = difference / (variance.clamp_min(0) + REST)
-    usable = inside & (pairs >= LEAST_PAIRS) & (shift.abs() >= 2)
-    usable = usable & (seen[:, None].expand(-1, frames, -1).gather(2, other) > 0)
-    relative = torch.where(usable, relative, torch.inf)
-    best = relative.amin(-1).clamp_max(1e6)
-    weights = torch.exp((best[..., None] - relative) / STRICTNESS)
-    weights = torch.where(usable, weights, 0.0)
-    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
-    scattered = torch.zeros_like(apart).scatter_add_(2, other, weights)
-    return scattered, best.clamp_max(4.0)
-
-
-def _around(values: Tensor) -> Tensor:
-    """Sums along time over `CONTEXT` frames on either side: (N, T, K) to the same."""
-    frames = values.shape[1]
-    index = torch.arange(frames, device=values.device)
-    total = pad(values.cumsum(1), (0, 0, 1, 0))
-    last, first = (index + CONTEXT + 1).clamp_max(frames), (index - CONTEXT).clamp_min(0)
-    return total[:, last] - total[:, first]
+    near = bumps.mT @ (known[..., None] * bumps)  # (N, K, K)
+    # fewer than two observed frames leave a straight line free
+    eye = 1e-7 * torch.eye(knots, dtype=torch.float64, device=values.device)
+    system = near[:, None] + stiffness[:, None, None] * (bend.mT @ bend) + eye
+    factor = torch.linalg.cholesky(system)  # (N, stiffnesses, K, K)
+    told = (bumps.mT @ wanted)[:, None].expand(-1, len(STIFFNESS), -1, -1)
+    found = torch.cholesky_solve(told, factor)
+    power = wanted.square().sum((1, 2))[:, None]
+    residual = (power - (told * found).sum((2, 3))).clamp_min(0) / size + 1e-5
+    freedom = (known.sum(1, keepdim=True) - 2).clamp_min(0)
+    volume = factor.diagonal(dim1=2, dim2=3).log().sum(2)
+    evidence = (knots - 2) / 2 * stiffness.log() - volume - freedom / 2 * residual.log()
+    weights = evidence.softmax(1)
+    mean = bumps @ torch.einsum("nk,nktc->ntc", weights, found)
+    return Smooth(mean.to(values.dtype), (weights @ stiffness.log()).to(values.dtype))

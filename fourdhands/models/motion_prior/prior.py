@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 import roma
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv1d
 
 from fourdhands.geometry.rotation import mirror_rotation
 from fourdhands.models.motion_prior.gaps import fill_gaps
@@ -117,7 +118,7 @@ class MotionPrior(nn.Module):
             joint: whether each hand also learns from the other one (`two_hands`); both are needed.
 
         Raises:
-            ValueError: shapes do not fit.
+            ValueError: shapes do not fit, or observed poses are not finite.
         """
         _check(poses, mask, times, sides)
         starts = window_starts(times, self.span, self.hop)
@@ -312,7 +313,8 @@ def as_right(poses: Tensor, sides: Sequence[Side]) -> Tensor:
 def join(filled: Tensor, poses: Tensor, mask: Tensor) -> Tensor:
     """Put observed poses into filled ones, and bend what lies between so that nothing jumps.
 
-    How a filled pose differs from the observed one at either end of a gap is spread over the gap.
+    How filled poses differ from the observed ones around either end of a gap, a mean over about
+    three frames that may be noisy, is spread over the gap.
 
     Args:
         filled: (B, T, S, 15, 3, 3).
@@ -323,9 +325,20 @@ def join(filled: Tensor, poses: Tensor, mask: Tensor) -> Tensor:
     eye = torch.eye(3, dtype=poses.dtype, device=poses.device)
     away = roma.rotmat_to_rotvec(torch.where(observed, filled.mT @ poses, eye))
     flat = away.transpose(1, 2).flatten(0, 1).flatten(2)
-    spread = fill_gaps(flat, mask.transpose(1, 2).flatten(0, 1)).values
+    seen = mask.transpose(1, 2).flatten(0, 1)
+    weight = seen[..., None].to(flat)
+    mean = _around(flat * weight) / _around(weight).clamp_min(1e-6)
+    spread = fill_gaps(mean, seen).values
     spread = spread.unflatten(0, (len(poses), -1)).transpose(1, 2).unflatten(-1, (15, 3))
     return torch.where(observed, poses, filled @ roma.rotvec_to_rotmat(spread))
+
+
+def _around(values: Tensor) -> Tensor:
+    """Sums (N, T, C) along time, weighted by a Gaussian of one frame."""
+    kernel = torch.exp(-torch.arange(-3.0, 4.0, device=values.device).square() / 2)
+    columns = values.transpose(1, 2).flatten(0, 1)[:, None]
+    sums = conv1d(columns, kernel.to(values.dtype)[None, None], padding=3)
+    return sums.reshape(len(values), -1, values.shape[1]).transpose(1, 2)
 
 
 def _check(poses: Tensor, mask: Tensor, times: Tensor, sides: Sequence[Side]) -> None:
@@ -338,6 +351,8 @@ def _check(poses: Tensor, mask: Tensor, times: Tensor, sides: Sequence[Side]) ->
         )
     if len(sides) != poses.shape[2]:
         raise ValueError(f"poses are of {poses.shape[2]} hands, but sides names {len(sides)}")
+    if not bool(torch.where(mask[..., None, None, None], poses, 0.0).isfinite().all()):
+        raise ValueError("poses of observed frames are not all finite: mask the others")
     if len(times) > 1 and float(times.diff().min()) <= 0:
         raise ValueError("times have to ascend")
 

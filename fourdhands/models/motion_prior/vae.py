@@ -8,12 +8,8 @@ from torch import Tensor, nn
 
 from fourdhands.models.motion_prior.coordinates import CoordinateKind, PoseCoordinates
 from fourdhands.models.motion_prior.encoder import LOG_VARIANCE, EncoderConfig, MotionEncoder
-from fourdhands.models.motion_prior.field import (
-    FieldConfig,
-    SplineField,
-    b_splines,
-    build_field,
-)
+from fourdhands.models.motion_prior.field import FieldConfig, SplineField, build_field
+from fourdhands.models.motion_prior.time_base import b_splines
 
 ROUGHNESS: Final = 0.02
 """Weight of the squared second differences of coefficients, beside squared distances."""
@@ -37,17 +33,17 @@ class MotionPriorConfig:
 
     frames: int = 128
     fps: float = 30.0
-    latent: int = 256
+    latent: int = 384
     coordinates: CoordinateKind = "angles"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     field: FieldConfig = field(default_factory=FieldConfig)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.frames < 4 or self.latent < 1 or self.fps <= 0:
+        if self.frames < 4 or self.frames % 2 or self.latent < 1 or self.fps <= 0:
             raise ValueError(
-                f"frames is {self.frames}, latent {self.latent}, fps {self.fps}: at least 4, at "
-                "least 1 and a positive number are needed"
+                f"frames is {self.frames}, latent {self.latent}, fps {self.fps}: an even number of "
+                "at least 4, at least 1 and a positive number are needed"
             )
 
     @property

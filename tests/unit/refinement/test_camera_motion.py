@@ -110,13 +110,17 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "words"), [("inverse", "invert the poses"), ("opengl", "OpenGL")]
+    ("mistake", "words"),
+    [("inverse", "invert the poses"), ("opengl", "OpenGL"), ("mirror", "left-handed")],
 )
 def test_a_trajectory_that_was_read_the_wrong_way_is_named(mistake: str, words: str) -> None:
     one = clip(0, 64, "jerky")
     poses = one.camera.cam_from_world
     if mistake == "inverse":
         wrong = world_from_cam_to_cam_from_world(poses)
+    elif mistake == "mirror":  # proper rotations, of a world with one axis turned round
+        flip = np.diag((1.0, 1.0, -1.0, 1.0))
+        wrong = flip @ poses @ flip
     else:
         wrong = np.diag((1.0, -1.0, -1.0, 1.0)) @ poses
     with pytest.raises(ValueError, match=words):

@@ -46,17 +46,52 @@ def test_windows_agree_with_the_whole() -> None:
     whole = _refine(one.observed)
     config = replace(CONFIG, window=48, overlap=24)
     pieces = _refine(one.observed, config)
-    assert windows.window_starts(96, 48, 24) == [0, 24, 48]
     seen = one.observed.observed & (one.observed.confidence >= 0.5)
     # shape is found on windows, so hands may be a little larger or smaller, and farther or nearer
     relative = [found.joints - found.joints[..., :1, :] for found in (whole, pieces)]
     apart = (relative[0] - relative[1]).norm(dim=-1)[seen]
     assert float(apart.median()) < 4e-3
+    starts = windows.window_starts(seen, 48, 24)
+    assert len(starts) > 2
     followed = (seen[:, 2:] & seen[:, 1:-1] & seen[:, :-2])[..., None]
     jumps = pieces.joints.diff(n=2, dim=1).norm(dim=-1) * followed
     jumps = jumps.amax((0, 2, 3))
-    seams = [k for start in (24, 48) for k in (start - 1, start, start + 1)]
+    seams = [k for start in starts[1:] for k in (start - 1, start, start + 1)]
     assert jumps[seams].max() < 3 * jumps.median().clamp_min(2e-3)
+
+
+def test_windows_are_cut_where_hands_are_seen() -> None:
+    observed = torch.ones(1, 1000, 2, dtype=torch.bool)
+    observed[:, 100:170, 0] = False
+    observed[:, 400:460, 1] = False
+    starts = windows.window_starts(observed, 160, 16)
+    lengths = np.diff([*starts, 1000])
+    assert starts[0] == 0 and lengths.max() <= 160 and lengths[:-1].min() >= 160 // 2 - 16
+    assert all(observed[:, start : start + 16].all() for start in starts)
+    assert windows.window_starts(observed[:, :160], 160, 16) == [0]
+    hidden = torch.zeros_like(observed)  # nothing is better than anything: as long as may be
+    assert windows.window_starts(hidden, 160, 16)[:3] == [0, 144, 288]
+
+
+def test_windows_agree_on_one_scale() -> None:
+    one = clip(2, 96, "smooth", SEEN)
+    config = replace(CONFIG, window=40, overlap=8)
+    whole, pieces = (_refine(one.observed, each, camera=one.camera) for each in (CONFIG, config))
+    off = [float((found.world_scale / one.true_scale).log()) for found in (whole, pieces)]
+    assert abs(off[0]) < 0.1 and abs(off[1] - off[0]) < 0.02, off
+    deviations = [float(found.world_scale_deviation) for found in (whole, pieces)]
+    assert 0.5 < deviations[1] / deviations[0] < 2, deviations
+
+
+def test_what_windows_know_adds_up() -> None:
+    # two quadratics (x - v)' L (x - v); the third unknown is known to nobody
+    values = torch.tensor(((1.0, 0.0, 5.0), (3.0, 4.0, 7.0))).double()[:, None]
+    known = torch.stack(
+        (torch.diag(torch.tensor((3.0, 0, 0))), torch.diag(torch.tensor((1.0, 2, 0))))
+    )
+    found = windows.fused(values, known[:, None].double())
+    expected = torch.tensor(((1.5, 4.0, 6.0),)).double()
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_several_clips_at_once_are_those_of_each() -> None:

@@ -15,8 +15,8 @@ from fourdhands.video.mediapipe_hands import (
     ALL_LOOKS,
     Look,
     MediaPipeDetector,
-    _quiet_native_logs,
     make_detection,
+    quiet_native_logs,
     unturn,
 )
 
@@ -53,7 +53,7 @@ def test_looks_cover_the_image_and_stay_inside():
 
 
 def test_chatter_is_dropped_and_errors_pass(capfd):
-    with _quiet_native_logs():
+    with quiet_native_logs():
         os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
         os.write(2, b"W0000 00:00:17 7 feedback.cc:114] Feedback manager\nE0000 real trouble\n")
     os.write(2, b"after\n")

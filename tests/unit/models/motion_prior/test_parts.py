@@ -16,8 +16,7 @@ from fourdhands.models.motion_prior.baselines import (
     fit_mixture,
 )
 from fourdhands.models.motion_prior.coordinates import PoseCoordinates
-from fourdhands.models.motion_prior.field import b_splines
-from fourdhands.models.motion_prior.time_base import to_grid
+from fourdhands.models.motion_prior.time_base import b_splines, to_grid
 from fourdhands.models.motion_prior.two_hands import condition, from_joint, to_joint
 from fourdhands.skeleton import Side
 
