@@ -9,7 +9,8 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -177,8 +178,7 @@ def _file_name(graph: str, precision: Precision, kind: Format) -> str:
 
 
 def _write_onnx(graph: Graph, path: Path, precision: Precision) -> None:
-    with warnings.catch_warnings():  # torch's own affair with its exporter
-        warnings.simplefilter("ignore")
+    with _quiet():
         made = torch.onnx.export(
             graph.program(),
             dynamo=True,
@@ -214,10 +214,7 @@ def _quantize(whole: Path, path: Path) -> None:
     graph = onnx.load(whole, load_external_data=False).graph
     vectors = {one.name for one in graph.initializer if len(one.dims) < 2}  # have no channels
     nodes = [node for node in graph.node if node.op_type in _PRODUCTS]
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it would advise to optimise the graph, which was done
-    try:
+    with _quiet():
         quantize_dynamic(
             whole,
             path,
@@ -226,6 +223,18 @@ def _quantize(whole: Path, path: Path) -> None:
             weight_type=QuantType.QInt8,
             per_channel=True,
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what exporters say about themselves; their errors are raised all the same."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         root.setLevel(level)
 
@@ -244,8 +253,7 @@ def _write_program(graph: Graph, path: Path, precision: Precision) -> None:
                 node.meta.pop("nn_module_stack", None)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        with warnings.catch_warnings():  # tensors of the CPU are whole, whatever torch suspects
-            warnings.simplefilter("ignore")
+        with _quiet():
             torch.export.save(program, made)
         made.replace(path)
 
