@@ -129,8 +129,9 @@ class ShardWriter:
                 f"{shards[0]} is there but {self.summary_path.name} is not, so nobody knows "
                 "how it was made; delete the shards or choose another folder"
             )
-        for leftover in self.folder.glob(f".{self.name}-*{SUFFIX}"):
-            leftover.unlink()
+        for dots in (".", ".."):  # of shards, and of hidden files beside them
+            for leftover in self.folder.glob(f"{dots}{self.name}-*{SUFFIX}"):
+                leftover.unlink()
 
     def pending(self) -> list[int]:
         """Indices of the shards that are still to be written."""

@@ -63,6 +63,8 @@ def test_killed_and_run_again_as_if_never_killed(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert contents(out) != whole
+    # killed while it noted what a shard leaves out, which the clock hardly ever hits
+    (out / "..train-000002.skipped.json.1.partial").touch()
     assert main(command(download, out)) == 0
     assert contents(out) == whole
     # and once more: nothing is touched
