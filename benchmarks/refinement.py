@@ -287,7 +287,8 @@ def generated_windows(prior: Any, count: int) -> Tensor:
 def lifelike(seed: int, frames: int) -> Tensor:
     """Fingers (T, S, 15, 3, 3) of the motion generator, of clips no prior has seen."""
     clip = generate_clip(MotionSetConfig(), "test", seed)
-    vectors = torch.from_numpy(clip.hand_pose[:frames]).double()
+    start = int(np.random.default_rng(seed).integers(0, len(clip.hand_pose) - frames + 1))
+    vectors = torch.from_numpy(clip.hand_pose[start : start + frames]).double()
     return roma.rotvec_to_rotmat(vectors)
 
 

@@ -302,6 +302,11 @@ class Gaps:
         step = turning(start, end)
         return start @ turn(step * self._wide(self.progress, step))
 
+    def total(self, values: Tensor) -> Tensor:
+        """Sums of (B, T, S) over each gap, at all its frames."""
+        sums = torch.zeros_like(values).scatter_add(1, self.before, values)
+        return sums.gather(1, self.before)
+
     @staticmethod
     def _take(values: Tensor, index: Tensor) -> Tensor:
         wide = Gaps._wide(index, values).expand(*index.shape, *values.shape[3:])

@@ -12,9 +12,12 @@ from torch import Tensor
 from fourdhands.models.motion_prior.prior import Completer, MotionPrior
 from fourdhands.models.motion_prior.time_base import window_starts
 from fourdhands.refinement.initial import Gaps
-from fourdhands.refinement.motion import turning
+from fourdhands.refinement.motion import turn, turning
 
-DRAWS: Final = 4  # of the posterior, to see how sure a completion is
+DRAWS: Final = 4  # of the posterior, to see how sure a completion is; and of the frames' noise
+GIVEN_NOISE: Final = 0.12  # radians a finger joint by which a typical network is wrong
+REFINED_NOISE: Final = 0.04  # what is left of it once frames have been refined
+NOISE_SECONDS: Final = 0.25  # that errors go on for
 SLERP_DEVIATION: Final = 0.35  # radians a finger joint, where gaps are interpolated
 LEAST_DEVIATION: Final = 0.25  # radians; a prior is no surer than its training data are like life
 GAP_DEVIATION: Final = 0.35  # radians a finger joint, where nobody says, in a short gap
@@ -31,13 +34,16 @@ class RefinementPrior(Protocol):
         """Latents (B, S, D) of partly observed poses (B, T, S, 15, 3, 3)."""
         ...
 
-    def complete(self, poses: Tensor, observed: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    def complete(
+        self, poses: Tensor, observed: Tensor, times: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Poses of all frames, and how sure they are.
 
         Args:
             poses: (B, T, S, 15, 3, 3).
             observed: (B, T, S) bool.
             times: (B, T) seconds.
+            noise: (B,) radians by which observed joints may be wrong.
 
         Returns:
             (B, T, S, 15, 3, 3), and standard deviations (B, T, S, 15) in radians.
@@ -70,7 +76,9 @@ class CompletionPrior:
         """There is nothing to start from."""
         raise ValueError("this prior has no latent; train one (train.py motion-prior)")
 
-    def complete(self, poses: Tensor, observed: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    def complete(
+        self, poses: Tensor, observed: Tensor, times: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See `RefinementPrior.complete`."""
 
         def fill(poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
@@ -109,13 +117,20 @@ class LatentPrior:
 
         return _by_times(encode, poses.float(), observed, times.float())
 
-    def complete(self, poses: Tensor, observed: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """See `RefinementPrior.complete`; deviations are those of draws from the posterior."""
+    def complete(
+        self, poses: Tensor, observed: Tensor, times: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `RefinementPrior.complete`; deviations are those of draws from the posterior.
+
+        The prior reads speeds and rhythms out of frames that are noisy. What it says beyond plain
+        interpolation d counts as much as it stands out of what noise alone makes it say (James and
+        Stein): d max(0, 1 - V / |d|^2), V its variance under noise, gap by gap.
+        """
         prior = self._prior
 
-        def complete(poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+        def complete(poses: Tensor, observed: Tensor, times: Tensor, noise: Tensor) -> Tensor:
             latent = prior.encode(poses, observed, times)
-            mean = prior.complete(poses, observed, times)
+            mean = self._shrunk(poses, observed, times, noise)
             middle = prior.decode(latent.mean, times, starts=latent.starts)
             generator = torch.Generator().manual_seed(0)
             squared = torch.zeros_like(poses[..., 0, 0])
@@ -125,13 +140,41 @@ class LatentPrior:
             packed = torch.cat((mean.flatten(-2), squared.sqrt()[..., None]), -1)
             return packed
 
-        packed = _by_times(complete, poses.float(), observed, times.float())
+        packed = _by_times(complete, poses.float(), observed, times.float(), noise.float())
         deviation = packed[..., 9].clamp_min(LEAST_DEVIATION)
         return packed[..., :9].unflatten(-1, (3, 3)), deviation
 
+    def _shrunk(self, poses: Tensor, observed: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """The completion (B, T, S, 15, 3, 3), nearer to interpolation where noise explains it."""
+        gaps = Gaps.of(observed)
+
+        def beyond(poses: Tensor) -> tuple[Tensor, Tensor]:
+            plain = gaps.fill_rotations(poses.double()).to(poses)
+            return plain, turning(plain, self._prior.complete(poses, observed, times))
+
+        plain, said = beyond(poses)
+        generator = torch.Generator().manual_seed(0)
+        keep = torch.exp(-times.diff().median() / NOISE_SECONDS) if len(times) > 1 else times[0]
+        variance = torch.zeros_like(said[..., 0, 0])
+        for _ in range(DRAWS):
+            fresh = torch.randn(said.shape, generator=generator).to(said)
+            lasting = [fresh[:, 0]]
+            for frame in fresh[:, 1:].unbind(1):
+                lasting.append(keep * lasting[-1] + (1 - keep**2).sqrt() * frame)
+            wrong = torch.stack(lasting, 1) * noise[:, None, None, None, None]
+            other = beyond(poses @ turn(wrong))[1]
+            variance += (other - said).square().sum((-2, -1)) / DRAWS
+        strength = gaps.total(said.square().sum((-2, -1)))
+        share = (1 - gaps.total(variance) / strength.clamp_min(1e-12)).clamp(0, 1)
+        return plain @ turn(said * share[..., None, None])
+
 
 def completed(
-    poses: Tensor, observed: Tensor, fps: Tensor, prior: RefinementPrior | None
+    poses: Tensor,
+    observed: Tensor,
+    fps: Tensor,
+    prior: RefinementPrior | None,
+    noise: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Fingers of all frames by a prior, or by interpolation.
 
@@ -140,6 +183,7 @@ def completed(
         observed: (B, T, S) bool.
         fps: (B,).
         prior: None to interpolate.
+        noise: (B,) radians by which observed joints may be wrong.
 
     Returns:
         (B, T, S, 15, 3, 3), and how sure that is: (B, T, S, 15) 1 / radians^2.
@@ -151,20 +195,26 @@ def completed(
         return gaps.fill_rotations(poses), deviation.square().reciprocal()
     times = torch.arange(poses.shape[1]).to(poses) / fps[:, None]
     with torch.no_grad():
-        filled, deviation = prior.complete(poses, observed, times)
+        filled, deviation = prior.complete(poses, observed, times, noise)
     filled, deviation = filled.to(poses), deviation.to(poses).clamp_min(0.02)
     return filled, deviation.square().reciprocal()
 
 
 def _by_times(
-    function: Callable[[Tensor, Tensor, Tensor], Tensor],
+    function: Callable[..., Tensor],
     values: Tensor,
     observed: Tensor,
     times: Tensor,
+    *more: Tensor,
 ) -> Tensor:
     """Call with times (T,): together where all clips have the same, else one by one."""
     if (times == times[:1]).all():
-        return function(values, observed, times[0])
+        return function(values, observed, times[0], *more)
     return torch.cat(
-        [function(values[k : k + 1], observed[k : k + 1], times[k]) for k in range(len(times))]
+        [
+            function(
+                values[k : k + 1], observed[k : k + 1], times[k], *(one[k : k + 1] for one in more)
+            )
+            for k in range(len(times))
+        ]
     )

@@ -23,7 +23,7 @@ from fourdhands.refinement.initial import (
     noise_level,
 )
 from fourdhands.refinement.motion import Motion
-from fourdhands.refinement.priors import RefinementPrior, adapted, completed
+from fourdhands.refinement.priors import GIVEN_NOISE, RefinementPrior, adapted, completed
 from fourdhands.refinement.problem import Evidence, Problem
 from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.refinement.state import SavedState
@@ -208,7 +208,9 @@ def _prepare(
     noise = noise_level(estimated, skeleton, world.rotation)
     noise = noise if config.adapt else torch.ones_like(noise)
     filler = prior if config.completion == "prior" else None
-    completion, precision = completed(motion.pose, clip.observed, clip.fps, filler)
+    completion, precision = completed(
+        motion.pose, clip.observed, clip.fps, filler, GIVEN_NOISE * noise.sqrt()
+    )
     evidence = Evidence(
         observed=clip.observed,
         confidence=clip.confidence * clip.observed,

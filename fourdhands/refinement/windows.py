@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fourdhands.refinement.curvature import SCALE
 from fourdhands.refinement.initial import Gaps
 from fourdhands.refinement.motion import Motion
-from fourdhands.refinement.priors import RefinementPrior, completed
+from fourdhands.refinement.priors import REFINED_NOISE, RefinementPrior, completed
 from fourdhands.refinement.problem import Body, Evidence, Problem
 from fourdhands.refinement.solver import Solution, scale_deviation, solve
 from fourdhands.refinement.stages import RefinementConfig, Stage
@@ -136,7 +136,8 @@ class _Run:
         """Fill the fingers of gaps anew, now that the frames around them are less noisy."""
         filler = self.prior if self.config.completion == "prior" else None
         evidence = self.evidence
-        found, precision = completed(motion.pose, evidence.observed, evidence.fps, filler)
+        noise = REFINED_NOISE * evidence.noise.sqrt()
+        found, precision = completed(motion.pose, evidence.observed, evidence.fps, filler, noise)
         self.saved.keep(completion=found.cpu().numpy(), precision=precision.cpu().numpy())
         evidence = self.remembered()
         return evidence, replace(motion, pose=evidence.filled(motion.pose))

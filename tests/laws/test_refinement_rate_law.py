@@ -24,7 +24,9 @@ class _Decoder:
     def start(self, poses: Tensor, observed: Tensor, times: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def complete(self, poses: Tensor, observed: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    def complete(
+        self, poses: Tensor, observed: Tensor, times: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
 
