@@ -50,7 +50,8 @@ CONFIDENCE = 0.5
 COLUMNS = {
     "G-MPJPE": "mm", "GA-MPJPE": "mm", "MPJPE": "mm", "PA-MPJPE": "mm", "acceleration": "m/s^2",
     "scale": "%", "depth": "mm", "volume": "cm^3", "limits": "% of hands", "gap MPJPE": "mm",
-    "gap SLERP": "mm", "gap GA-MPJPE": "mm", "gap SLERP GA": "mm", "CPU": "s",
+    "gap SLERP": "mm", "gap fingers": "mm", "gap fingers SLERP": "mm", "gap GA-MPJPE": "mm",
+    "gap SLERP GA": "mm", "CPU": "s",
 }  # fmt: skip
 MODEL = HandModel.open()
 SKELETON = HandSkeleton(MODEL.assets)
@@ -154,7 +155,7 @@ def score(clip: SimulatedClip, result: Result) -> dict[str, float]:
     figures |= _contact(result.hands, seen.all(1))
     beyond = ANATOMY.excess(result.hands.hand_pose.double()).abs() > np.radians(1)
     figures["limits"] = 100 * float(beyond.flatten(-2).any(-1)[seen].double().mean())
-    reference = _true_slerp(clip, seen)
+    reference, pose = _true_slerp(clip, seen)
     world = aligned_in_world(everything, "joints", frames=None, length=10**9)
     slerp_pair = replace(everything, predicted=replace(own, joints=reference))
     slerp_pair = replace(
@@ -163,6 +164,8 @@ def score(clip: SimulatedClip, result: Result) -> dict[str, float]:
     figures |= {
         "gap MPJPE": _in(errors, ~seen) * 1e3,
         "gap SLERP": _in(((reference - reference[:, :, :1]) - true).norm(dim=-1), ~seen) * 1e3,
+        "gap fingers": _in(_finger_errors(clip, result.hands.hand_pose), ~seen) * 1e3,
+        "gap fingers SLERP": _in(_finger_errors(clip, pose), ~seen) * 1e3,
         "gap GA-MPJPE": _in((world.predicted - world.true).norm(dim=-1), ~seen) * 1e3,
         "gap SLERP GA": _in(_distance(in_world(slerp_pair, "joints")), ~seen) * 1e3,
         "CPU": result.seconds,
@@ -193,8 +196,23 @@ def _contact(hands: HandState, both: Tensor) -> dict[str, float]:
     return {"depth": float(deep.mean()) * 1e3, "volume": float(volume.mean()) * 1e6}
 
 
-def _true_slerp(clip: SimulatedClip, seen: Tensor) -> Tensor:
-    """SLERP between the true poses at the ends of each gap, in the world: camera frame joints."""
+def _finger_errors(clip: SimulatedClip, pose: Tensor) -> Tensor:
+    """Distances (T, S, J) of joints to the true ones, wrists laid on each other."""
+
+    def joints(pose: Tensor) -> Tensor:
+        wrist = torch.eye(3).double().expand(*pose.shape[:2], 3, 3)
+        betas = clip.true_hands.betas[0].double()
+        return SKELETON(wrist, torch.zeros_like(betas[..., :3]), pose.double(), betas).joints
+
+    return (joints(pose) - joints(clip.true_hands.hand_pose[0])).norm(dim=-1)
+
+
+def _true_slerp(clip: SimulatedClip, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """SLERP between the true poses at the ends of each gap, in the world.
+
+    Returns:
+        Joints (T, S, J, 3) in the camera's frame, and fingers (T, S, 15, 3, 3).
+    """
     poses = torch.from_numpy(clip.true_cam_from_world)
     rotation, shift = poses[:, None, :3, :3], poses[:, None, :3, 3]
     gaps = Gaps.of(seen[None])
@@ -203,7 +221,7 @@ def _true_slerp(clip: SimulatedClip, seen: Tensor) -> Tensor:
     place = gaps.fill(wrist[None])[0]
     pose = gaps.fill_rotations(clip.true_hands.hand_pose)[0]
     joints = SKELETON(orientation, place, pose, clip.true_hands.betas[0].double()).joints
-    return joints @ rotation.mT + shift[:, :, None]
+    return joints @ rotation.mT + shift[:, :, None], pose
 
 
 def _samples(joints: Tensor, poses: Tensor, clip: SimulatedClip) -> HandSamples:

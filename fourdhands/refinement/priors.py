@@ -16,7 +16,7 @@ from fourdhands.refinement.motion import turn, turning
 
 DRAWS: Final = 4  # of the posterior, to see how sure a completion is; and of the frames' noise
 GIVEN_NOISE: Final = 0.12  # radians a finger joint by which a typical network is wrong
-REFINED_NOISE: Final = 0.04  # what is left of it once frames have been refined
+REFINED_NOISE: Final = 0.06  # what is left of it once frames have been refined
 NOISE_SECONDS: Final = 0.25  # that errors go on for
 SLERP_DEVIATION: Final = 0.35  # radians a finger joint, where gaps are interpolated
 LEAST_DEVIATION: Final = 0.25  # radians; a prior is no surer than its training data are like life

@@ -193,7 +193,7 @@ DEFAULT_STAGES: Final = (
         ("orientation", "wrist", "pose", "betas", "scale"),
         _PHYSICAL,
         _KERNELS,
-        iterations=12,
+        iterations=20,
         complete=True,
     ),
 )  # fmt: skip
