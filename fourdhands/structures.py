@@ -197,8 +197,12 @@ class ClipBatch(TensorStruct):
 
     def at_slot(self, slot: int) -> "ClipBatch":
         """One frame of each clip, (B, 1)."""
-        meta = tuple(replace(one, frame_ids=one.frame_ids[slot : slot + 1]) for one in self.meta)
-        return replace(self[:, slot : slot + 1], meta=meta)
+        return self.slots(slot, slot + 1)
+
+    def slots(self, start: int, stop: int) -> "ClipBatch":
+        """Some frames of each clip, (B, stop - start)."""
+        meta = tuple(replace(one, frame_ids=one.frame_ids[start:stop]) for one in self.meta)
+        return replace(self[:, start:stop], meta=meta)
 
     @property
     def hand_visible(self) -> Tensor:
@@ -229,6 +233,10 @@ class AxisLogits(TensorStruct):
         """Mean places (..., J, 2), -0.5 to 0.5 over the crop's width and height."""
         return torch.stack([_mean_place(logits) for logits in (self.x, self.y)], -1)
 
+    def deviations(self) -> Tensor:
+        """Standard deviations (..., J, 2) of the distributions, parts of the width and height."""
+        return torch.stack([_deviation(logits) for logits in (self.x, self.y)], -1)
+
     def divergence(self, joints: Tensor, sigma: Tensor) -> Tensor:
         """KL divergence (..., J) from Gaussians about (..., J, 2) of deviation `sigma` (2,)."""
         per_axis = [
@@ -250,8 +258,14 @@ class CellLogits(TensorStruct):
 
     def joints(self) -> Tensor:
         """Mean places (..., J, 2), -0.5 to 0.5 over the crop's width and height."""
-        x, y = self.cells.logsumexp(-2), self.cells.logsumexp(-1)
-        return AxisLogits(x=x, y=y).joints()
+        return self._axes().joints()
+
+    def deviations(self) -> Tensor:
+        """Standard deviations (..., J, 2), parts of the width and height."""
+        return self._axes().deviations()
+
+    def _axes(self) -> AxisLogits:
+        return AxisLogits(x=self.cells.logsumexp(-2), y=self.cells.logsumexp(-1))
 
     def divergence(self, joints: Tensor, sigma: Tensor) -> Tensor:
         """KL divergence (..., J) from Gaussians about (..., J, 2) of deviation `sigma` (2,)."""
@@ -271,6 +285,12 @@ def _bin_places(bins: int, device: torch.device) -> Tensor:
 
 def _mean_place(logits: Tensor) -> Tensor:
     return logits.softmax(-1) @ _bin_places(logits.shape[-1], logits.device)
+
+
+def _deviation(logits: Tensor) -> Tensor:
+    places = _bin_places(logits.shape[-1], logits.device)
+    off = (places - _mean_place(logits)[..., None]).square()
+    return (logits.softmax(-1) * off).sum(-1).sqrt()
 
 
 def _log_gaussian(bins: int, place: Tensor, sigma: Tensor) -> Tensor:

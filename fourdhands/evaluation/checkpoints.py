@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 
@@ -18,6 +18,9 @@ from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.skeleton import JOINT_NAMES
 
 T = TypeVar("T")
+
+REFINED_FRAMES: Final = 16
+"""Frames of a window that is refined, unless it is said how many."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class EvaluationConfig:
         hold: whether a hand that is not confident is held as it was in the nearest earlier frame
             of its window in which it was (DaHyF); wants windows of several frames.
         refinement: how hands are refined before they are scored (`configs/refinement/`); null for
-            not at all. A checkpoint's own metrics see windows, a protocol whole sequences.
+            not at all. A protocol sees whole sequences, a checkpoint's own metrics windows: of
+            `num_frames`, or as many of training's side by side as make 16 frames.
         prior: checkpoint of a motion prior for the refinement.
         pictures: frames to draw of each kind: best, median, worst.
         any_count: whether a benchmark may be scored on other data than its own, and on other than
@@ -89,6 +93,7 @@ class Trained:
         data: the same of data, turned to the data of this evaluation.
         loader: of `data.test`.
         sets: what `loader` reads.
+        window: frames that the network sees at a time.
         slot: of windows in which every frame is predicted; None for windows that share out frames.
         hold: whether hands that are not confident are held.
         refined: whether hands are refined before they are scored.
@@ -100,15 +105,29 @@ class Trained:
     data: DataConfig
     loader: ClipDataModule
     sets: tuple[ShardSet, ...]
+    window: int
     slot: int | None
     hold: bool
     refined: bool
 
     @classmethod
     def load(
-        cls, path: Path, wanted: EvaluationConfig, data: tuple[Path, ...], mano: Path | None
+        cls,
+        path: Path,
+        wanted: EvaluationConfig,
+        data: tuple[Path, ...],
+        mano: Path | None,
+        *,
+        side_by_side: bool = False,
     ) -> "Trained":
         """Read the checkpoint, a bundle or a name on the hub, and look whether the data are there.
+
+        Args:
+            path: Of the checkpoint.
+            wanted: How to evaluate.
+            data: What to evaluate on.
+            mano: Folder of the hand model; None for the checkpoint's own.
+            side_by_side: Whether windows may be several of the network's, for refinement.
 
         Raises:
             ValueError: The configuration, the checkpoint or the data cannot be used.
@@ -120,11 +139,21 @@ class Trained:
             HoldingPredictor(predictor)  # says whether it can
         run = read_checkpoint(path, mmap=True)[KEY]["run"]
         chosen = _data_config(wanted, run, data, path)
+        window = chosen.num_frames
+        if (
+            side_by_side
+            and wanted.refinement
+            and wanted.num_frames is None
+            and wanted.target is None
+        ):
+            gap = 1 if window == 1 and wanted.gap is None else chosen.gap
+            frames = window * -(-REFINED_FRAMES // window)
+            chosen = replace(chosen, num_frames=frames, gap=gap)
         loader = ClipDataModule(chosen, predictor.crop.size, predictor.hand_model.assets)
         sets = loader.check("test")
         slot = _slot(wanted, chosen.num_frames)
         refined = wanted.refinement is not None
-        return cls(path, predictor, run, chosen, loader, sets, slot, wanted.hold, refined)
+        return cls(path, predictor, run, chosen, loader, sets, window, slot, wanted.hold, refined)
 
     @property
     def answers(self) -> Predictor | HoldingPredictor:

@@ -28,6 +28,8 @@ from fourdhands.structures import ClipBatch, HandState, Predictions
 
 LONGEST_HOLE: Final = 300
 """Frames; where more are missing, a sequence is refined in two parts."""
+SURE_DEVIATION: Final = 0.03
+"""Parts of the crop; 2D joints whose distributions are as wide count half."""
 HANDS_AT_ONCE: Final = 2048
 """Frames of all clips that are solved together."""
 
@@ -325,16 +327,21 @@ class RefiningPredictor:
         predictor: of single windows.
         config: how to refine.
         prior: of finger motion.
+        window: frames that the network sees at a time; None for all.
     """
 
     predictor: Predictor
     config: RefinementConfig
     prior: Completer | None = None
+    window: int | None = None
 
     @torch.inference_mode(False)
     def __call__(self, batch: ClipBatch) -> Predictions:
         """Predict, and refine; hands of windows that show none stay as they are."""
-        predictions = self.predictor(batch)
+        frames = batch.times.shape[1]
+        step = self.window or frames
+        parts = [self.predictor(batch.slots(k, k + step)) for k in range(0, frames, step)]
+        predictions = Predictions.cat(parts, 1)
         clip = observed_batch(self.predictor, batch, predictions)
         shown = shows_a_hand(clip, self.config)
         if not shown.any():
@@ -370,7 +377,9 @@ def observed_batch(
         geometry = predictor.hand_model(predictions.hands)
         places = predictions.joint_logits.joints()
         joints_2d = points_at_places(places, batch.visible_bbox.to(places)).float()
-        weight = visible[..., None].float().expand(weight.shape)
+        # the distributions are as wide as their means are wrong
+        squared = predictions.joint_logits.deviations().square().mean(-1)
+        weight = visible[..., None] / (1 + squared / SURE_DEVIATION**2)
         found = predictor.confidence(predictions, geometry, batch)
         assert found is not None
         confidence = torch.where(visible, found.clamp(0, 1), 0.0)

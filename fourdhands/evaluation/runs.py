@@ -128,7 +128,7 @@ def evaluate_checkpoint(
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out: {out} is a file; name a folder")
-    trained = Trained.load(checkpoint, config, data, mano)
+    trained = Trained.load(checkpoint, config, data, mano, side_by_side=True)
     predictor = trained.predictor
     shards = [shard for one in trained.sets for shard in one.shards]
     mean_hand, mean_pose_source = _mean_hand(config, trained.data, predictor)
@@ -172,7 +172,8 @@ def _answers(
 ) -> Predictor | HoldingPredictor | RefiningPredictor:
     """What is asked for hands, window by window."""
     if config.refinement is not None:
-        return RefiningPredictor(trained.predictor, config.refinement, load_prior(config))
+        prior, window = load_prior(config), trained.window
+        return RefiningPredictor(trained.predictor, config.refinement, prior, window)
     return trained.answers
 
 

@@ -27,6 +27,8 @@ TYPICAL_TREMBLE: Final = 0.0075  # metres
 LEAST_NOISE: Final = 1e-6
 MOST_NOISE: Final = 4.0
 PULL: Final = 0.05  # of the network's own place, against one joint's
+FITS: Final = 0.1  # of the hand's size; median distance of 2D joints from a fitting hand's
+MOST_MISFIT: Final = 100.0
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,21 @@ def shift_to_picture(
         weight = confidence * robust_weight(squared, SHIFT_SIGMA)
         normal = (rows.mT @ (rows * weight[..., None, None])).sum(-3)
         right = (rows.mT @ (wanted * weight[..., None])[..., None]).sum(-3)[..., 0]
-        # across the line of sight one joint is enough; along it the network's word is a weak tie
-        tie = PULL * weight.sum(-1).clamp_min(1e-6)[..., None, None] / 21
+        # across the line of sight one joint is enough; along it the network's word is a weak tie,
+        # a strong one where pose and picture do not fit: then size says little
+        misfit = (_middle(squared, confidence > 0) / FITS**2).clamp(1, MOST_MISFIT)
+        tie = PULL * misfit[..., None, None] * weight.sum(-1).clamp_min(1e-6)[..., None, None] / 21
         tie = tie * torch.eye(3).to(normal)
         place = torch.linalg.solve(normal + tie, right + (tie @ wrist[..., None])[..., 0])
     usable = confidence > 0
     enough = (usable.sum(-1) >= ENOUGH_JOINTS) & (place[..., 2] > 0.05)
-    distance = torch.where(usable, squared.sqrt(), torch.nan).nanmedian(-1).values.nan_to_num(0.0)
+    distance = _middle(squared, usable).sqrt()
     return _where(enough, place, wrist), torch.where(enough, distance, 0.0)
+
+
+def _middle(values: Tensor, usable: Tensor) -> Tensor:
+    """Medians of the usable ones along the last dimension, 0 where there is none."""
+    return torch.where(usable, values, torch.nan).nanmedian(-1).values.nan_to_num(0.0)
 
 
 def noise_level(estimated: Estimate, skeleton: HandSkeleton, rotation: Tensor) -> Tensor:

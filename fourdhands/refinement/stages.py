@@ -167,7 +167,7 @@ _KERNELS: Final = Kernels(
     orientation=0.5,
     translation=0.3,
     pose=1.0,
-    depth_weight=0.3,
+    depth_weight=0.6,
     angle_margin=0.01,
 )
 _PHYSICAL: Final = replace(

@@ -135,7 +135,7 @@ def test_adam_and_lbfgs_lower_the_same_energy() -> None:
     one = clip(0, 16, "static")
     weights = Weights(reprojection=300.0, translation=1.0, velocity=0.005, shape=1.0)
     totals = {}
-    for optimizer, steps in (("gauss_newton", 10), ("adam", 60), ("lbfgs", 5)):
+    for optimizer, steps in (("gauss_newton", 20), ("adam", 60), ("lbfgs", 5)):
         stage = Stage(
             "all",
             ("orientation", "wrist", "pose", "betas"),
