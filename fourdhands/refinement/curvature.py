@@ -270,7 +270,7 @@ def _penetration(parts: _Parts, near: Near) -> None:
     problem, contacts, skeleton = parts.problem, near.contacts, parts.view.skeleton
     vertices = problem.vertices(parts.view, parts.motion, near.clip, near.frame)
     depth = contacts.depths(vertices) + parts.stage.kernels.penetration_margin
-    share = problem.evidence.share.sum(-1)[near.clip, 0][contacts.hand]
+    share = problem.contact_share(near)[contacts.hand]
     factor = 2 * parts.weight("penetration")[near.clip][contacts.hand]
     factor = factor * share * contacts.area / NUM_SIDES
     factor = factor / (1 + (depth / DEEP).square()).sqrt()

@@ -20,6 +20,7 @@ from fourdhands.refinement.stages import Stage
 from fourdhands.structures import TensorStruct
 
 NEAR: Final = 0.02  # metres between boxes of joints within which skins may touch
+GUESSED_CONTACT: Final = 0.1  # of penetration where one of the hands was only filled in
 BELIEFS: Final = frozenset(
     {
         "velocity", "acceleration", "turning_speed", "shape", "shape_symmetry", "latent",
@@ -341,6 +342,13 @@ class Problem:
         seen = self.evidence.observed[near.clip, near.frame]
         return ~seen | seen.flip(-1)
 
+    def contact_share(self, near: Near) -> Tensor:
+        """(N,) how much of its clip each pair is: less where a hand's place is only guessed."""
+        evidence = self.evidence
+        share = evidence.share.sum(-1)[near.clip, 0]
+        seen = evidence.observed[near.clip, near.frame].all(-1)
+        return torch.where(seen, share, GUESSED_CONTACT * share)
+
     def resting_joints(self, motion: Motion) -> Tensor:
         """Joints (B, S, 21, 3) of flat hands of the motion's shape: lengths need no pose."""
         identity = torch.eye(3).to(motion.wrist)
@@ -357,11 +365,10 @@ class Problem:
         vertices = self.vertices(view, motion, near.clip, near.frame)
         gives_way = self.gives_way(near)[..., None, None]
         vertices = torch.where(gives_way, vertices, vertices.detach())
-        share = self.evidence.share.sum(-1)[near.clip, 0]
         return penetration(
             vertices,
             near.contacts,
-            share,
+            self.contact_share(near),
             near.clip,
             len(motion.wrist),
             stage.kernels.penetration_margin,
