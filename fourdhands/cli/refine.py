@@ -74,7 +74,6 @@ def refine(
         assert camera is not None
         return read_camera(camera, run.frames, fps=run.fps, format=camera_format, metric=metric)
 
-    out.mkdir(parents=True, exist_ok=True)
     refined, results = refined_samples(
         sources,
         hand_model,
@@ -83,6 +82,7 @@ def refine(
         camera=None if camera is None else trajectory,
         state=out / "state",
     )
+    out.mkdir(parents=True, exist_ok=True)
     save_samples(refined, out / "refined.npz")
     with replacing(out / "refinement.json") as partial:
         partial.write_text(json.dumps([_report(result) for result in results], indent=2) + "\n")

@@ -203,7 +203,7 @@ def _prepare(
             bounds.append(_wide(scales[-1], config))
         static.append(one.static)
     like = estimated.wrist
-    log_scale = torch.tensor(scales).to(like)
+    log_scale = like.new_tensor(scales)
     motion = first_motion(estimated, world.rotation, world.translation, log_scale)
     noise = noise_level(estimated, skeleton, world.rotation)
     noise = noise if config.adapt else torch.ones_like(noise)
@@ -227,8 +227,8 @@ def _prepare(
         camera_rotation=world.rotation,
         camera_translation=world.translation,
         scale_start=log_scale,
-        scale_deviation=torch.tensor(deviations).to(like),
-        scale_bounds=torch.tensor(bounds).to(like),
+        scale_deviation=like.new_tensor(deviations),
+        scale_bounds=like.new_tensor(bounds),
         completion=completion,
         completion_precision=precision,
         noise=noise,

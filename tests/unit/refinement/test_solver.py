@@ -107,7 +107,8 @@ def test_stopped_and_resumed_comes_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = clip(1, 96, "static")
-    config = replace(CONFIG, window=48, overlap=24)
+    quick = tuple(replace(stage, iterations=3) for stage in CONFIG.stages)
+    config = replace(CONFIG, window=48, overlap=24, stages=quick)
     wanted = _refine(one.observed, config)
     state = tmp_path / "state"
     solve, count = windows.solve, 0
