@@ -7,8 +7,9 @@ the machine does falls on all alike; the median over rounds counts. Frames have 
 is of one frame; throughput of `--batch` frames at once. A stream of windows of 9 frames is run in
 two ways: naively, the backbone sees all nine frames of every window, and as the graphs do, each
 frame once. A video goes from its file to hands, phase by phase, and naively beside that.
-Weights are random unless a checkpoint is given: they do not matter for time. On a machine that
-others use, `--clock cpu` counts the processor's seconds.
+Presets have random weights: they do not matter for time, but how far int8 and others are off is
+told by a checkpoint. On a machine that others use, `--clock cpu` counts the processor's seconds.
+`--device cuda` measures eager and compiled networks on a GPU.
 """
 
 import argparse
@@ -18,8 +19,9 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from fourdhands.export.graphs import (
     FRAME_INPUTS,
     Graph,
     Inputs,
+    Precision,
     build_graphs,
     eager,
     example_frame,
@@ -50,22 +53,38 @@ from fourdhands.video.track import follow
 
 MODELS = Path(__file__).parents[1] / "configs" / "model"
 WINDOW = 9
+KINDS = {
+    "cpu": ("eager-fp32", "compiled-fp32", "onnx-fp32", "onnx-int8", "eager-bf16"),
+    "cuda": ("eager-fp32", "compiled-fp32", "eager-fp16", "compiled-fp16", "eager-bf16"),
+}
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Timed = Callable[[], Any]
 Seconds = dict[str, float]
 
 
-def build(name: str, checkpoint: Path | None) -> Predictor:
-    """A preset with random weights, or a checkpoint."""
-    if checkpoint is not None:
-        return load_predictor(checkpoint)
+def build(name: str, device: str) -> Predictor:
+    """A preset with random weights."""
     network_config = config.load(NetworkConfig, MODELS / f"{name}.yaml")
     backbone = replace(network_config.backbone, pretrained=False)
     torch.manual_seed(0)
     hand_model = HandModel.open()
     network = TwoHandNetwork(replace(network_config, backbone=backbone), hand_model.mean_pose)
     crop = CropConfig(network_config.crop_size, 1.2, "separate")
-    return Predictor(network.eval(), hand_model.eval(), crop)
+    return Predictor(network.to(device).eval(), hand_model.to(device).eval(), crop)
+
+
+def graphs_of(predictor: Predictor, precision: Precision = "fp32") -> dict[str, Graph]:
+    """Both graphs, where the predictor computes."""
+    graphs = build_graphs(predictor, precision=precision)
+    return {
+        name: replace(graph, module=graph.module.to(predictor.device))
+        for name, graph in graphs.items()
+    }
+
+
+def at(device: torch.device, inputs: Inputs) -> Inputs:
+    """Inputs on a device."""
+    return {name: value.to(device) for name, value in inputs.items()}
 
 
 def on(graph: Graph, run: Callable[[Inputs], Any], inputs: Inputs) -> Timed:
@@ -85,23 +104,24 @@ def compiled(graph: Graph) -> Callable[[Inputs], Any]:
 
 
 def variants(
-    predictor: Predictor, batch: int, wanted: list[str], folder: Path
+    predictor: Predictor, batch: int, wanted: Sequence[str], folder: Path
 ) -> tuple[dict[str, Timed], dict[str, Any]]:
     """What is timed, by name: `KIND frame`, `KIND batch`, `KIND window`; errors of ONNX files."""
     timed: dict[str, Timed] = {}
     errors: dict[str, Any] = {}
+    device = predictor.device
     inputs = {
-        ("frame", "frame"): example_frame(predictor, 1),
-        ("frame", "batch"): example_frame(predictor, batch),
-        ("window", "window"): example_window(predictor, 1, WINDOW),
+        ("frame", "frame"): at(device, example_frame(predictor, 1)),
+        ("frame", "batch"): at(device, example_frame(predictor, batch)),
+        ("window", "window"): at(device, example_window(predictor, 1, WINDOW)),
     }
-    graphs = build_graphs(predictor)
+    graphs = graphs_of(predictor)
     for kind in wanted:
         way, _, precision = kind.partition("-")
         if way == "onnx":
             summary = write_graphs(predictor, folder, precisions=(precision,))
             errors[kind] = next(iter(summary["files"].values()))["joints_mm"]
-        own = build_graphs(predictor, precision=precision) if precision == "bf16" else graphs
+        own = graphs if way == "onnx" or precision == "fp32" else graphs_of(predictor, precision)
         suffix = "" if precision == "fp32" else f"_{precision}"
         for (name, size), given in inputs.items():
             run = {
@@ -116,8 +136,8 @@ def variants(
 
 def streams(predictor: Predictor, graphs: dict[str, Graph]) -> dict[str, Timed]:
     """One more frame of a stream: the naive window, and features that are kept."""
-    frames = example_frame(predictor, WINDOW)
-    window = example_window(predictor, 1, WINDOW)
+    frames = at(predictor.device, example_frame(predictor, WINDOW))
+    window = at(predictor.device, example_window(predictor, 1, WINDOW))
     frame_run, window_run = eager(graphs["frame"]), eager(graphs["window"])
     newest = {name: frames[name][-1:] for name in FRAME_INPUTS}
     kept = window["features"].clone()
@@ -135,9 +155,11 @@ def streams(predictor: Predictor, graphs: dict[str, Graph]) -> dict[str, Timed]:
 
 
 def timed_call(call: Timed) -> Seconds:
-    """By both clocks."""
+    """By both clocks, to the end of what a GPU was given."""
     start = {name: clock() for name, clock in CLOCKS.items()}
     call()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return {name: clock() - start[name] for name, clock in CLOCKS.items()}
 
 
@@ -163,7 +185,7 @@ def table(
     found: dict[str, Seconds],
     errors: dict[str, Any],
     batch: int,
-    wanted: list[str],
+    wanted: Sequence[str],
     clock: str,
 ) -> str:
     """Markdown."""
@@ -299,46 +321,51 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="*", default=["small", "resnet50"])
-    parser.add_argument("--checkpoint", type=Path, help="in place of random weights; one model")
+    parser.add_argument("--checkpoint", type=Path, help="a trained network, after the presets")
     parser.add_argument("--video", type=Path, help="with --checkpoint: from the file to hands")
     parser.add_argument("--video_seconds", type=float, default=4.0, help="of the video")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=30.0, help="for each model")
     parser.add_argument("--rounds", type=int, default=30, help="at most")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    parser.add_argument(
-        "--kinds",
-        nargs="+",
-        default=["eager-fp32", "compiled-fp32", "onnx-fp32", "onnx-int8", "eager-bf16"],
-        help="eager-, compiled- or onnx- and the precision",
-    )
+    parser.add_argument("--device", choices=list(KINDS), default="cpu")
+    parser.add_argument("--kinds", nargs="+", help="eager-, compiled- or onnx- and the precision")
     parser.add_argument("--out", type=Path, help="file for the figures, json")
     arguments = parser.parse_args()
     if arguments.video and not arguments.checkpoint:
         parser.error("--video needs --checkpoint: hands are found and fused as it was trained")
+    kinds = tuple(arguments.kinds or KINDS[arguments.device])
+    on_gpu = arguments.device == "cuda"
+    if on_gpu and any(kind.startswith("onnx") for kind in kinds):
+        parser.error("onnx kinds run on the processor: leave --device cuda out")
     figures: dict[str, Any] = {
-        "machine": _processor(),
+        "machine": torch.cuda.get_device_name() if on_gpu else _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "clock of the tables": arguments.clock,
         "load of the machine before": os.getloadavg()[0],
     }
     print(", ".join(f"{key} {value}" for key, value in figures.items()))
-    names = [arguments.checkpoint.stem] if arguments.checkpoint else arguments.models
-    for name in names:
-        predictor = build(name, arguments.checkpoint)
-        if arguments.models:
-            with tempfile.TemporaryDirectory() as folder:
-                timed, errors = variants(predictor, arguments.batch, arguments.kinds, Path(folder))
-                found = measure(timed, arguments.seconds, arguments.rounds)
-            figures[name] = {"seconds": found, "joints_mm": errors}
-            shown = (found, errors, arguments.batch, arguments.kinds, arguments.clock)
-            print(f"\n{table(name, *shown)}", flush=True)
-        if arguments.video:
-            figures["video"] = through_video(
-                predictor, arguments.video, arguments.video_seconds, windows=5
-            )
-            print(f"\n{video_table(figures['video'], arguments.clock)}", flush=True)
+    sources: list[tuple[str, Callable[[], Predictor]]] = [
+        (name, partial(build, name, arguments.device)) for name in arguments.models
+    ]
+    if arguments.checkpoint:
+        made = partial(load_predictor, arguments.checkpoint, arguments.device)
+        sources.append((f"checkpoint {arguments.checkpoint.stem}", made))
+    for name, make in sources:
+        predictor = make()
+        with tempfile.TemporaryDirectory() as folder:
+            timed, errors = variants(predictor, arguments.batch, kinds, Path(folder))
+            found = measure(timed, arguments.seconds, arguments.rounds)
+        figures[name] = {"seconds": found, "joints_mm": errors}
+        shown = (found, errors, arguments.batch, kinds, arguments.clock)
+        print(f"\n{table(name, *shown)}", flush=True)
+        del timed
+    if arguments.video:
+        figures["video"] = through_video(
+            predictor, arguments.video, arguments.video_seconds, windows=5
+        )
+        print(f"\n{video_table(figures['video'], arguments.clock)}", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -79,26 +79,45 @@ def write_bundle(out: Path, bundle: Bundle, card: str, extra: Path | None = None
 
 
 def check_free(out: Path) -> None:
-    """Refuse a folder that something else than a bundle would be overwritten in.
+    """Refuse a folder that something else than a bundle would be lost with.
 
     Raises:
-        ValueError: it holds something else, or is a file.
+        ValueError: it holds something else, is a file, or its manifest is damaged.
     """
-    if out.exists() and (
-        not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file())
-    ):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MANIFEST).is_file():
         raise ValueError(f"out: {out} is there and no bundle; name a folder that is new or empty")
+    for name in _files(out).keys() - _entries(out).keys():
+        raise ValueError(
+            f"out: {out} holds {name}, which is no part of the bundle there; move it away, or name "
+            "another folder"
+        )
 
 
 def write_manifest(folder: Path) -> None:
     """Note the size and sha256 of every file in a folder."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     entries = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_of(path)}
-        for path in files
+        name: {"bytes": path.stat().st_size, "sha256": hash_of(path)}
+        for name, path in sorted(_files(folder).items())
     }
     with replacing(folder / MANIFEST) as partial:
         partial.write_text(json.dumps({"files": entries}, indent=1) + "\n")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """What a folder holds beside its manifest."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST]
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def _entries(folder: Path) -> Mapping[str, Any]:
+    """What a bundle's manifest lists."""
+    manifest = read_json(folder / MANIFEST)
+    entries = manifest.get("files") if isinstance(manifest, Mapping) else None
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"{folder / MANIFEST}: has no list of files")
+    return entries
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -127,10 +146,7 @@ def check_files(folder: Path, only: tuple[str, ...] | None = None) -> None:
     Raises:
         ValueError: a file is missing or other than the manifest says, or a name leads elsewhere.
     """
-    manifest = read_json(folder / MANIFEST)
-    entries = manifest.get("files") if isinstance(manifest, Mapping) else None
-    if not isinstance(entries, Mapping):
-        raise ValueError(f"{folder / MANIFEST}: has no list of files")
+    entries = _entries(folder)
     for name in entries:
         if not all(_NAME.fullmatch(part) for part in str(name).split("/")):
             raise ValueError(f"{folder / MANIFEST}: {name!r} is no name of a file in a bundle")
@@ -158,7 +174,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+        raise ValueError(f"{path}: not readable as JSON ({first_line(error)})") from error
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -169,8 +185,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"its header claims {header} bytes")
         return load_file(path)
     except (SafetensorError, ValueError, OSError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: not readable as safetensors ({reason})") from error
+        raise ValueError(f"{path}: not readable as safetensors ({first_line(error)})") from error
 
 
 def _apart(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -182,6 +197,11 @@ def _apart(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         weights[name] = weight if whole and place not in seen else weight.clone()
         seen.add(place)
     return weights
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, shortened."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def hash_of(path: Path) -> str:

@@ -7,16 +7,25 @@ built again without any other file.
 
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fourdhands import __version__
-from fourdhands.export.bundle import CONFIG, MANIFEST, WEIGHTS, read_bundle, read_json
+from fourdhands.export.bundle import (
+    CONFIG,
+    MANIFEST,
+    WEIGHTS,
+    first_line,
+    read_bundle,
+    read_json,
+)
 from fourdhands.export.foreign import check_zip
 
 FORMAT_VERSION: Final = 1
@@ -36,7 +45,7 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 _BROKEN = (
     *(RuntimeError, EOFError, struct.error, zipfile.BadZipFile, MemoryError, OverflowError),
-    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ValueError, LookupError, TypeError, AttributeError, SafetensorError),
 )
 """What torch raises for files that are not checkpoints; garbage may fail anywhere in the reader."""
 
@@ -77,12 +86,12 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
         check_zip(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings(action="ignore"):  # about other pickles than torch's
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:  # torch's own words would advise to execute the file
         raise ValueError(f"{path}: not a readable checkpoint (not plain data)") from error
     except _BROKEN as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
+        raise ValueError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     own = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(own, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path}: not a checkpoint of fourdhands, it has no '{KEY}' entry")
@@ -155,7 +164,7 @@ def load_network_weights(
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:  # types that cannot be copied
-        raise ValueError(f"{path}: weights cannot be used ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"{path}: weights cannot be used ({first_line(error)})") from None
 
 
 def build_checked(
@@ -190,8 +199,9 @@ def build_checked(
             with torch.device("meta"):
                 shapes = (outline or build)().state_dict()
         except _NO_NETWORK as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{path}: its configuration makes no network ({reason})") from error
+            raise ValueError(
+                f"{path}: its configuration makes no network ({first_line(error)})"
+            ) from error
         shapes.pop(MEAN_ROTATIONS, None)
         ours = {name: weight for name, weight in weights.items() if name != MEAN_ROTATIONS}
         refuse(misfits(shapes, ours), path)

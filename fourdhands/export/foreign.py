@@ -10,6 +10,7 @@ import io
 import math
 import pickle
 import struct
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fourdhands.export.bundle import first_line
 from fourdhands.inert_pickle import check_memo
 
 _MAX_PICKLE_BYTES: Final = 64 * 2**20
@@ -78,7 +80,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "executed. Get the file from its official source again"
         ) from None
     except _DAMAGED as error:
-        raise ValueError(f"{path}: not readable as weights ({_first_line(error)})") from error
+        raise ValueError(f"{path}: not readable as weights ({first_line(error)})") from error
 
 
 class _RefusedError(Exception):
@@ -111,6 +113,9 @@ class _Note:
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: object) -> None:
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+    def __setstate__(self, state: object) -> None:
+        """Not looked at: without this, a pickle could set attributes, of the class even."""
 
     def check(self, stored: int) -> None:
         """Refuse views that reach beyond their numbers or stand for more than there are."""
@@ -200,15 +205,16 @@ class _TorchZip:
 
 
 def check_zip(path: Path) -> None:
-    """Refuse a zip that torch never writes, before torch reads it; other files pass.
+    """Refuse what `torch.save` never writes, before torch looks at the file.
 
     Raises:
-        ValueError: it has compressed parts, or parts that claim more than it holds.
+        ValueError: it is no zip, has compressed parts, or parts that claim more than it holds.
         zipfile.BadZipFile: it is broken.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            _check_entries(file.infolist(), path.stat().st_size)
+    if not zipfile.is_zipfile(path):
+        raise ValueError("no file of torch.save, or cut short")
+    with zipfile.ZipFile(path) as file:
+        _check_entries(file.infolist(), path.stat().st_size)
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
@@ -231,7 +237,8 @@ def _read_safetensors(path: Path, header: int) -> dict[str, Tensor]:
 def _read_old_torch(path: Path) -> dict[str, Tensor]:
     """Files from before torch 1.6; torch's own reader of plain data."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about other pickles than torch's
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's words would advise to execute the file
         raise ValueError("neither safetensors nor plain data of torch") from error
     tensors = dict(_named(content, Tensor))
@@ -258,7 +265,3 @@ def _named(content: Any, kind: type) -> Iterator[tuple[str, Any]]:
     parallel = all(name.startswith("module.") for name in found)  # saved within DataParallel
     for name, value in found.items():
         yield name.removeprefix("module.") if parallel else name, value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

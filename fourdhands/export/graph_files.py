@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
-from fourdhands.export.bundle import read_json
+from fourdhands.export.bundle import first_line, read_json
 from fourdhands.export.graphs import (
     FRAME,
     FRAME_INPUTS,
@@ -34,7 +34,7 @@ from fourdhands.export.graphs import (
     refuse_mano,
 )
 from fourdhands.export.predictor import Predictor
-from fourdhands.export.program_files import first_line, read_program
+from fourdhands.export.program_files import read_program
 from fourdhands.export.publish import preprocessing
 from fourdhands.export.skinning import GraphHandModel
 from fourdhands.files import replacing

@@ -252,11 +252,11 @@ def _batch(
     times: Tensor,
 ) -> ClipBatch:
     """The inputs as the network's parts take them; `crops` may be features nobody looks at."""
-    eye = torch.eye(4, dtype=intrinsics.dtype).expand(*intrinsics.shape[:2], 4, 4)
+    eye = torch.eye(4, dtype=intrinsics.dtype, device=intrinsics.device)
     return ClipBatch(
         crops=crops,
         bbox=bbox,
-        camera=Camera(intrinsics, image_size, eye),
+        camera=Camera(intrinsics, image_size, eye.expand(*intrinsics.shape[:2], 4, 4)),
         hand_present=hand_visible,
         frame_valid=torch.ones_like(hand_visible[..., 0]),
         times=times,

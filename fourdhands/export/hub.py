@@ -7,7 +7,15 @@ from typing import Final
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from fourdhands.export.bundle import CARD, CONFIG, MANIFEST, OPEN_HAND, WEIGHTS, check_files
+from fourdhands.export.bundle import (
+    CARD,
+    CONFIG,
+    MANIFEST,
+    OPEN_HAND,
+    WEIGHTS,
+    check_files,
+    first_line,
+)
 
 _FILES: Final = (".ckpt", ".pth", ".pt", ".safetensors")
 HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
@@ -55,7 +63,7 @@ def fetch_bundle(name: str, revision: str | None = None) -> Path:
     except HFValidationError as error:
         raise FileNotFoundError(f"{name}: no such file, and no name of the hub") from error
     except HfHubHTTPError as error:
-        raise OSError(f"{name}: the Hugging Face hub says: {_first_line(error)}") from error
+        raise OSError(f"{name}: the Hugging Face hub says: {first_line(error)}") from error
 
 
 def push_bundle(folder: Path, name: str, *, private: bool = True) -> str:
@@ -83,17 +91,13 @@ def push_bundle(folder: Path, name: str, *, private: bool = True) -> str:
             repo_id=name, folder_path=folder, commit_message="A bundle of fourdhands"
         )
     except HFValidationError as error:
-        raise ValueError(f"'{name}' is no name on the hub ({_first_line(error)})") from error
+        raise ValueError(f"'{name}' is no name on the hub ({first_line(error)})") from error
     except HfHubHTTPError as error:
-        raise OSError(f"{name}: the Hugging Face hub says: {_first_line(error)}") from error
+        raise OSError(f"{name}: the Hugging Face hub says: {first_line(error)}") from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
         raise OSError(
-            f"{name}: the Hugging Face hub cannot be reached ({_first_line(error)})"
+            f"{name}: the Hugging Face hub cannot be reached ({first_line(error)})"
         ) from error
     return str(getattr(done, "repo_url", None) or f"https://huggingface.co/{name}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,6 @@ Networks that are ours by another name (HaMeR, OmniHands) become bundles that pr
 (ViTPose, MAE, timm) become bundles of a backbone, for training to start from.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from fourdhands import __version__, config
 from fourdhands.export import mappings
-from fourdhands.export.bundle import Bundle, write_bundle
+from fourdhands.export.bundle import Bundle, check_free, hash_of, write_bundle
 from fourdhands.export.checkpoint import FORMAT_VERSION, MEAN_ROTATIONS
 from fourdhands.export.foreign import read_tensors
 from fourdhands.export.predictor import KIND
@@ -163,8 +162,7 @@ def import_weights(
         FileNotFoundError: the file or the MANO folder is missing.
         ValueError: the file is refused, or its tensors are not those of the network.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out: {out} is there already; name a folder that is new or empty")
+    check_free(out)
     theirs = read_tensors(file)
     wanted = network or _network_of(source, theirs, file)
     wanted = replace(wanted, backbone=replace(wanted.backbone, pretrained=False))
@@ -182,10 +180,8 @@ def import_weights(
         raise ValueError(f"{file}: nothing in it fits {FACTS[source].title} ({'; '.join(faults)})")
     if source in WHOLE:
         weights = _completed(weights, wanted, hand_model)
-    with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     parts = None if source in WHOLE else (BACKBONE,)
-    imported = {"from": source, "file": file.name, "sha256": sha256, "partial": faults}
+    imported = {"from": source, "file": file.name, "sha256": hash_of(file), "partial": faults}
     write_bundle(
         out, _bundle(wanted, weights, imported, parts, mano), _card(source, wanted, report)
     )

@@ -10,6 +10,8 @@ from typing import Any, Final
 import torch
 from torch.export import ExportedProgram
 
+from fourdhands.export.bundle import first_line
+
 _MAX_MODEL_BYTES: Final = 2**28
 _ENTRY: Final = re.compile(
     r"\w[^/\\]*/(data/(weights/(weight_\d+|model_weights_config\.json)"
@@ -18,7 +20,8 @@ _ENTRY: Final = re.compile(
     r"|\.data/(version|serialization_id))"
 )
 _TARGET: Final = re.compile(
-    r"torch\.ops\.aten\.\w+\.\w+|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)"
+    # all tensor operations but those that open files
+    r"torch\.ops\.aten\.(?!(from_file|save)\.)\w+\.\w+|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)"
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|pow|and_|or_)"
     r"|torch\.sym_\w+|math\.(trunc|floor|ceil|sqrt)"
 )
@@ -52,11 +55,6 @@ def read_program(path: Path) -> ExportedProgram:
         ) from None
     except (zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: not a readable graph ({first_line(error)})") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, shortened."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class _RefusedError(Exception):

@@ -1,15 +1,16 @@
 """The hand model in operations that every runtime has: what graphs carry in place of smplx.
 
-smplx indexes with tensors, which exporters cannot follow. Used by `export.graphs` alone; its twin
-is `hands.mano.HandModel`.
+smplx indexes with tensors, which exporters cannot follow, and poses joint after joint: here both
+hands and all fingers go side by side, in a tenth of the operations. Used by `export.graphs`; its
+twin is `hands.mano.HandModel`.
 """
 
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fourdhands.hands.assets import ManoAssets
 from fourdhands.hands.mano import HandModel
 from fourdhands.skeleton import (
     FINGERTIP_VERTICES,
@@ -17,80 +18,103 @@ from fourdhands.skeleton import (
     MANO_PARENTS,
     NUM_BETAS,
     NUM_MANO_JOINTS,
+    NUM_SIDES,
 )
 from fourdhands.structures import HandGeometry, HandState
 
-_ARRAYS: Final = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+_FINGERS: Final = (5, 3)
+"""MANO's joints after the wrist: five chains of three, which start at the wrist."""
+assert (-1, *(3 * f + k if k else 0 for f in range(5) for k in range(3))) == MANO_PARENTS
+
+
+_HANDS: Final = (NUM_SIDES, NUM_MANO_JOINTS)
 
 
 class GraphHandModel(nn.Module):
     """Linear blend skinning of both hands, as `HandModel`."""
 
-    def __init__(self, hand_model: HandModel) -> None:
-        super().__init__()
-        self.sides = nn.ModuleList(_Side(side) for side in hand_model.assets)
-        self.register_buffer("wrist", hand_model._wrist, persistent=False)
-        self.register_buffer("wrist_of_shape", hand_model._wrist_of_shape, persistent=False)
-
-    wrist: Tensor
-    wrist_of_shape: Tensor
-
-    def forward(self, state: HandState) -> HandGeometry:
-        """As `HandModel`."""
-        posed = [
-            side(
-                torch.cat(
-                    (state.global_orient[..., s, None, :, :], state.hand_pose[..., s, :, :, :]), -3
-                ),
-                state.betas[..., s, :],
-                state.transl[..., s, :],
-            )
-            for s, side in enumerate(self.sides)
-        ]
-        joints, vertices = (torch.stack(tensors, -3) for tensors in zip(*posed, strict=True))
-        return HandGeometry(joints=joints, vertices=vertices)
-
-    def roots(self, state: HandState) -> Tensor:
-        """As `HandModel.roots`."""
-        return state.transl + self.wrist + (self.wrist_of_shape @ state.betas[..., None])[..., 0]
-
-
-class _Side(nn.Module):
     v_template: Tensor
     shapedirs: Tensor
     posedirs: Tensor
-    J_regressor: Tensor
     weights: Tensor
+    rest: Tensor
+    rest_of_shape: Tensor
     tips: Tensor
     order: Tensor
 
-    def __init__(self, assets: ManoAssets) -> None:
+    def __init__(self, hand_model: HandModel) -> None:
         super().__init__()
-        for name in _ARRAYS:
-            array = torch.from_numpy(getattr(assets, name))
-            # directions of all coordinates as one matrix, which a single product takes
-            array = array.flatten(0, 1).mT.contiguous() if name.endswith("dirs") else array
-            self.register_buffer(name, array, persistent=False)
-        self.register_buffer("tips", torch.tensor(FINGERTIP_VERTICES), persistent=False)
-        self.register_buffer("order", torch.tensor(JOINTS_FROM_MANO), persistent=False)
+        sides = hand_model.assets
 
-    def forward(self, rotations: Tensor, betas: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., 16, 3, 3), (..., 10) and (..., 3) to joints (..., 21, 3) and vertices."""
-        lead = betas.shape[:-1]
-        rotations = rotations.reshape(-1, NUM_MANO_JOINTS, 3, 3)
-        betas, transl = betas.reshape(-1, NUM_BETAS), transl.reshape(-1, 1, 3)
-        shaped = self.v_template + (betas @ self.shapedirs).unflatten(-1, (-1, 3))
-        rest = self.J_regressor @ shaped
-        bent = (rotations[:, 1:] - torch.eye(3)).flatten(1)
-        posed = shaped + (bent @ self.posedirs).unflatten(-1, (-1, 3))
-        turns, places = [rotations[..., 0, :, :]], [rest[..., 0, :]]
-        for joint, parent in enumerate(MANO_PARENTS[1:], start=1):
-            bone = (rest[..., joint, :] - rest[..., parent, :])[..., None]
-            places.append(places[parent] + (turns[parent] @ bone)[..., 0])
-            turns.append(turns[parent] @ rotations[..., joint, :, :])
-        turn, place = torch.stack(turns, -3), torch.stack(places, -2)
+        def both(name: str) -> Tensor:
+            return torch.from_numpy(np.stack([getattr(side, name) for side in sides]))
+
+        template, directions, regressor = map(both, ("v_template", "shapedirs", "J_regressor"))
+        for name, tensor in (
+            ("v_template", template),
+            # directions of all coordinates as one matrix, which a single product takes
+            ("shapedirs", directions.flatten(1, 2).mT.contiguous()),
+            ("posedirs", both("posedirs").flatten(1, 2).mT.contiguous()),
+            ("weights", both("weights")),
+            ("rest", regressor @ template),
+            (
+                "rest_of_shape",
+                (regressor @ directions.flatten(2)).unflatten(-1, (3, -1)).flatten(1, 2).mT,
+            ),
+            ("tips", torch.tensor(FINGERTIP_VERTICES)),
+            ("order", torch.tensor(JOINTS_FROM_MANO)),
+        ):
+            self.register_buffer(name, tensor.contiguous(), persistent=False)
+
+    def forward(self, state: HandState) -> HandGeometry:
+        """As `HandModel`."""
+        lead = state.betas.shape[:-1]
+        wrist_and_fingers = (state.global_orient[..., None, :, :], state.hand_pose)
+        rotations = torch.cat(wrist_and_fingers, -3).reshape(-1, *_HANDS, 3, 3)
+        betas = state.betas.reshape(-1, NUM_SIDES, 1, NUM_BETAS)
+        transl = state.transl.reshape(-1, NUM_SIDES, 1, 3)
+        rest = self.rest + _points(betas @ self.rest_of_shape)
+        turn, place = _posed(rotations, rest)
+        bent = rotations[:, :, 1:] - torch.eye(3, device=rotations.device)
+        shaped = self.v_template + _points(betas @ self.shapedirs)
+        shaped = shaped + _points(bent.flatten(2)[..., None, :] @ self.posedirs)
         shift = place - (turn @ rest[..., None])[..., 0]
         blended = (self.weights @ turn.flatten(-2)).unflatten(-1, (3, 3))
-        vertices = (blended @ posed[..., None])[..., 0] + self.weights @ shift + transl
-        joints = torch.cat((place + transl, vertices[:, self.tips]), 1)[:, self.order]
-        return joints.reshape(*lead, -1, 3), vertices.reshape(*lead, -1, 3)
+        vertices = (blended @ shaped[..., None])[..., 0] + self.weights @ shift + transl
+        joints = torch.cat((place + transl, vertices[:, :, self.tips]), 2)[:, :, self.order]
+        return HandGeometry(
+            joints=joints.reshape(*lead, -1, 3), vertices=vertices.reshape(*lead, -1, 3)
+        )
+
+    def roots(self, state: HandState) -> Tensor:
+        """As `HandModel.roots`."""
+        moved = state.betas[..., None, :] @ self.rest_of_shape[..., :3]
+        return state.transl + self.rest[:, 0] + moved[..., 0, :]
+
+
+def _points(coordinates: Tensor) -> Tensor:
+    """(N, S, 1, 3 P) to (N, S, P, 3)."""
+    return coordinates[..., 0, :].unflatten(-1, (-1, 3))
+
+
+def _posed(rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """Down the chains of all fingers at once.
+
+    Args:
+        rotations: (N, S, 16, 3, 3), each in its parent.
+        rest: (N, S, 16, 3) joints before posing.
+
+    Returns:
+        Rotations (N, S, 16, 3, 3) and joints (N, S, 16, 3) in the hand's frame.
+    """
+    fingers, bases = (x[:, :, 1:].unflatten(2, _FINGERS) for x in (rotations, rest))
+    turn, place, base = rotations[:, :, :1], rest[:, :, :1], rest[:, :, :1]
+    turns, places = [], []
+    for k in range(_FINGERS[1]):
+        bone = bases[..., k, :] - base
+        place = place + (turn @ bone[..., None])[..., 0]
+        turn, base = turn @ fingers[..., k, :, :], bases[..., k, :]
+        turns.append(turn)
+        places.append(place)
+    turn, place = (torch.stack(x, 3).flatten(2, 3) for x in (turns, places))
+    return torch.cat((rotations[:, :, :1], turn), 2), torch.cat((rest[:, :, :1], place), 2)

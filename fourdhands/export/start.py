@@ -12,6 +12,7 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from fourdhands import config
+from fourdhands.export.bundle import first_line
 from fourdhands.export.checkpoint import (
     KEY,
     load_network_weights,
@@ -63,9 +64,9 @@ def start_from(
         try:
             weights = _resampled(weights, stored, network.backbone)
         except (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
-                f"{path}: the backbone's embeddings are of no grid of its crops ({reason})"
+                f"{path}: the backbone's embeddings are of no grid of its crops "
+                f"({first_line(error)})"
             ) from error
     begins = tuple(f"{part}." for part in chosen)
     wanted = [name for name in own if name.startswith(begins)]

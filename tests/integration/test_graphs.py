@@ -151,6 +151,15 @@ def test_hostile_graphs_are_refused(written, tmp_path):
             replaced("model.json", b"torch.ops.aten.matmul.default", b"torch.load"),
             "it calls 'torch",
         ),
+        *(
+            (
+                replaced(
+                    "model.json", b"torch.ops.aten.matmul.default", f"torch.ops.{op}".encode()
+                ),
+                f"it calls 'torch.ops.{op}",
+            )
+            for op in ("aten.save.default", "aten.from_file.default", "inductor.x.default")
+        ),
         (replaced("model.json", b"Symbol('s", b"__import__('os"), "it has the expression"),
         (replaced("model.json", b'"guards_code": []', b'"guards_code": ["exit()"]'), "code in its"),
         (
@@ -268,7 +277,7 @@ def test_the_example_runs_without_this_package(predictor, written, tmp_path):
     for side, line in zip(numbers, done.stdout.splitlines(), strict=True):
         assert line.startswith(side.name.lower())
         wrist = np.array(line[line.index("[") + 1 : line.index("]")].split(), float)
-        np.testing.assert_allclose(wrist, hands.joints[0, side, 0], atol=0.005)
+        np.testing.assert_allclose(wrist, hands.joints[0, side, 0], atol=0.002)
     with Image.open(tmp_path / "out.png") as drawn:
         assert drawn.size == photo.size
         assert (np.asarray(drawn) != np.asarray(photo)).any()

@@ -1,6 +1,7 @@
 """Bundles: the same predictions again, nothing of MANO, and nothing but what the manifest says."""
 
 import json
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,7 @@ def test_damaged_and_hostile_bundles_are_refused(tmp_path):
             fourdhands.load_predictor(folder)
             check_files(folder)
         assert "\n" not in str(caught.value)
+        shutil.rmtree(folder)
         export_bundle(checkpoint, folder)
 
     export_bundle(checkpoint, folder)
@@ -150,6 +152,17 @@ def test_damaged_and_hostile_bundles_are_refused(tmp_path):
         fourdhands.load_predictor(folder)
     with pytest.raises(ValueError, match="is there and no bundle"):
         export_bundle(checkpoint, folder)
+
+
+def test_a_bundle_is_replaced_and_nothing_else(tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "a.ckpt")
+    export_bundle(checkpoint, tmp_path / "b", open_hand=True)
+    export_bundle(checkpoint, tmp_path / "b")
+    assert not (tmp_path / "b" / "open_hand").exists()
+    (tmp_path / "b" / "mine.png").touch()
+    with pytest.raises(ValueError, match=r"holds mine.png, which is no part of the bundle"):
+        export_bundle(checkpoint, tmp_path / "b")
+    assert (tmp_path / "b" / "mine.png").is_file()
 
 
 def test_bundles_come_from_and_go_to_the_hub(tmp_path, monkeypatch):

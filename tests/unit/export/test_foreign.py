@@ -128,6 +128,20 @@ def test_what_claims_more_than_it_holds_is_refused(tmp_path):
         refused("header claims")
 
 
+def test_a_pickle_cannot_change_how_the_next_is_read(tmp_path):
+    """BUILD on a class would set its attributes: here the check of a tensor's reach."""
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.ones(4)}, path)
+    note, nothing = (f"ctorch._utils\n_rebuild_{n}\n".encode() for n in ("tensor_v2", "parameter"))
+    poison = b"\x80\x02" + note + b"N}X\x05\x00\x00\x00check" + nothing + b"s\x86b."
+    rewritten(path, lambda name, data: poison if name.endswith("data.pkl") else data)
+    with pytest.raises(ValueError, match="not readable as weights"):
+        read_tensors(path)
+    torch.save({"a": torch.ones(1).expand(10**6, 10**6)}, path)
+    with pytest.raises(ValueError, match="on a storage of 1"):
+        read_tensors(path)
+
+
 def test_files_without_weights_are_refused(tmp_path):
     path = tmp_path / "a.pth"
     for content in ([1, 2], {}, {"state_dict": {"a": 1}}, torch.ones(2)):
