@@ -10,6 +10,7 @@ from fourdhands.export.bundle import read_json
 from fourdhands.models.motion_prior.vae import MotionPriorConfig
 
 FREE: Final = ("MIT", "Apache-2.0", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0")
+HAND_TAGS: Final = ("hand-pose-estimation", "3d-hand-reconstruction")
 _COLUMNS: Final = ("model", "mean_pose")
 _RATIO: Final = "ratio "
 
@@ -38,52 +39,37 @@ def write_card(
     Raises:
         ValueError: the metrics or a manifest cannot be read.
     """
-    network, data = run["network"], run.get("data", {})
-    sets = [_manifest(Path(path)) for path in data.get("train", ())]
+    network, sets = run["network"], _sets(run)
     licences = {one.licence if one else "unknown" for _, one in sets}
     if run.get("mano") is not None:
         licences.add("MANO (https://mano.is.tue.mpg.de/license.html)")
     free = licences <= set(FREE)
     size = "x".join(map(str, network["crop_size"]))
     parts = [p for p in ("direction", "relation", "joints_2d", "temporal") if network.get(p)]
-    steps = "" if step is None else f"; {step:,} steps"
-    return "\n".join(
-        (
-            "---",
-            "library_name: fourdhands",
-            f"license: {licences.pop().lower() if free and len(licences) == 1 else 'other'}",
-            "pipeline_tag: keypoint-detection",
-            "tags: [hand-pose-estimation, 3d-hand-reconstruction, mano]",
-            "---",
-            "",
-            f"# {name}",
-            "",
+    return page(
+        name,
+        licence=licences.pop().lower() if free and len(licences) == 1 else "other",
+        tags=(*HAND_TAGS, "mano"),
+        pipeline="keypoint-detection",
+        about=(
             "Both hands in 3D from crops of photographs or video: rotations, shape, place in the",
-            "camera's frame, 21 joints. Made by fourdhands " + __version__ + ".",
+            f"camera's frame, 21 joints. Made by fourdhands {__version__}.",
             "",
             f"- network: `{network['backbone']['name']}`, crops of {size} (height x width), "
             f"{', '.join(parts) or 'no further parts'}; {parameters:,} parameters",
-            f"- weights: {weights}{steps}",
+            f"- weights: {weights}{_steps(step)}",
             f"- hand model: {'the open hand' if run.get('mano') is None else 'MANO, not included'}",
             "",
             "    import fourdhands",
             '    predictor = fourdhands.load_predictor("FOLDER or hub id")',
             "",
             "Inputs, boxes, cameras, joint order, units: `config.json` and docs/export.md.",
-            "",
-            "## Trained on",
-            "",
-            *_data_lines(sets),
-            "",
-            "## Figures",
-            "",
-            *_metric_lines(metrics, sha256),
-            "",
-            "## Licence",
-            "",
-            *_licence_lines(sets, run.get("mano") is not None, free),
-            "",
-        )
+        ),
+        sections={
+            "Trained on": _data_lines(sets),
+            "Figures": _metric_lines(metrics, sha256),
+            "Licence": _licence_lines(sets, run.get("mano") is not None, free),
+        },
     )
 
 
@@ -103,51 +89,69 @@ def write_prior_card(
     Raises:
         ValueError: the metrics or a manifest cannot be read.
     """
-    data = run.get("data")
-    paths = data.get("train", ()) if isinstance(data, Mapping) else ()
-    sets = [_manifest(Path(str(path))) for path in paths]
+    sets = _sets(run)
     free = all(one is not None and one.licence in FREE for _, one in sets)
-    generated = "Finger motion that fourdhands generates itself; no recordings."
-    unrestricted = ["It was trained on motion that its program generates: MIT."]
-    steps = "" if step is None else f"; {step:,} steps"
-    return "\n".join(
-        (
-            "---",
-            "library_name: fourdhands",
-            f"license: {'mit' if run and not sets else 'other'}",
-            "tags: [hand-motion, motion-prior, mano]",
-            "---",
-            "",
-            f"# {name}",
-            "",
+    generated = bool(run) and not sets
+    return page(
+        name,
+        licence="mit" if generated else "other",
+        tags=("hand-motion", "motion-prior", "mano"),
+        about=(
             "A prior of finger motion (HMP): fills gaps, draws motion, says how likely it is.",
-            "Made by fourdhands " + __version__ + ".",
+            f"Made by fourdhands {__version__}.",
             "",
             f"- network: z of {network.latent}, field of {network.field.kind}, "
             f"{network.coordinates}; windows of {network.frames} frames at {network.fps:g} a "
             f"second; {parameters:,} parameters",
-            f"- weights: {weights}{steps}",
+            f"- weights: {weights}{_steps(step)}",
             "- hand model: none in here; rotations are MANO's",
             "",
-            "    from fourdhands.export.motion_prior import load_motion_prior",
-            '    prior = load_motion_prior("FOLDER or hub id")',
+            "    import fourdhands",
+            '    prior = fourdhands.load_motion_prior("FOLDER or hub id")',
             "",
             "Poses, times, masks: `config.json` and docs/motion_prior.md.",
-            "",
-            "## Trained on",
-            "",
-            *([generated] if run and not sets else _data_lines(sets)),
-            "",
-            "## Figures",
-            "",
-            *_prior_lines(metrics, sha256),
-            "",
-            "## Licence",
-            "",
-            *(unrestricted if run and not sets else _licence_lines(sets, False, free)),
-            "",
-        )
+        ),
+        sections={
+            "Trained on": ["Finger motion that fourdhands generates itself; no recordings."]
+            if generated
+            else _data_lines(sets),
+            "Figures": _prior_lines(metrics, sha256),
+            "Licence": ["It was trained on motion that its program generates: MIT."]
+            if generated
+            else _licence_lines(sets, False, free),
+        },
     )
+
+
+def page(
+    name: str,
+    *,
+    licence: str,
+    tags: Sequence[str],
+    about: Sequence[str],
+    sections: Mapping[str, Sequence[str]],
+    pipeline: str | None = None,
+) -> str:
+    """A card as the hub reads it: facts for its search, then markdown.
+
+    Args:
+        name: of the model.
+        licence: the hub's name of it.
+        tags: to be found by.
+        about: lines that say what it is.
+        sections: lines by heading.
+        pipeline: the hub's name of the task.
+    """
+    lines = ["---", "library_name: fourdhands", f"license: {licence}"]
+    lines += [f"pipeline_tag: {pipeline}"] if pipeline else []
+    lines += [f"tags: [{', '.join(tags)}]", "---", "", f"# {name}", "", *about, ""]
+    for heading, content in sections.items():
+        lines += [f"## {heading}", "", *content, ""]
+    return "\n".join(lines)
+
+
+def _steps(step: int | None) -> str:
+    return f"; {step:,} steps" if isinstance(step, int) else ""
 
 
 def _prior_lines(path: Path | None, sha256: str) -> list[str]:
@@ -174,8 +178,15 @@ def _prior_lines(path: Path | None, sha256: str) -> list[str]:
     return lines
 
 
-def _manifest(path: Path) -> tuple[Path, Manifest | None]:
-    return path, Manifest.load(path) if path.suffix == ".yaml" and path.is_file() else None
+def _sets(run: Mapping[str, Any]) -> list[tuple[Path, Manifest | None]]:
+    """What a run was trained on, and its manifest where there is one."""
+    data = run.get("data")
+    named = data.get("train") if isinstance(data, Mapping) else None
+    paths = [Path(str(path)) for path in named] if isinstance(named, list | tuple) else []
+    return [
+        (path, Manifest.load(path) if path.suffix == ".yaml" and path.is_file() else None)
+        for path in paths
+    ]
 
 
 def _data_lines(sets: Sequence[tuple[Path, Manifest | None]]) -> list[str]:

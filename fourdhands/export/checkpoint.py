@@ -96,6 +96,10 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if not isinstance(own, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path}: not a checkpoint of fourdhands, it has no '{KEY}' entry")
     _checked(own, path)
+    for key in ("state_dict", CURRENT_KEY):
+        state = checkpoint.get(key, {})
+        if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+            raise ValueError(f"{path}: its {key} is no mapping of names to weights")
     return checkpoint
 
 
@@ -106,6 +110,9 @@ def _checked(own: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path}: checkpoint format {found!r}, this version reads {FORMAT_VERSION}; "
             "use the version of fourdhands that wrote it"
         )
+    parts = own.get("parts")
+    if not isinstance(own.get("network"), Mapping) or not isinstance(parts, list | tuple | None):
+        raise ValueError(f"{path}: does not say of what network its weights are")
     return own
 
 
@@ -157,7 +164,7 @@ def load_network_weights(
         weights.setdefault(MEAN_ROTATIONS, mean)
     if parts := checkpoint[KEY].get("parts"):
         raise ValueError(
-            f"{path}: holds the {', '.join(parts)} alone, not a whole network; "
+            f"{path}: holds the {', '.join(map(str, parts))} alone, not a whole network; "
             "training can start from it (initial_weights)"
         )
     refuse(misfits(network.state_dict(), weights), path)
@@ -220,7 +227,7 @@ def misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str]
     for name, value in found.items():
         if name not in wanted:
             faults.append(f"{name} is not known")
-        elif not isinstance(value, Tensor) or value.layout != torch.strided:
+        elif not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
             faults.append(f"{name} is no plain tensor")
         elif value.shape != wanted[name].shape:
             there, here = tuple(value.shape), tuple(wanted[name].shape)

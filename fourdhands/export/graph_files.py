@@ -19,8 +19,10 @@ from torch import Tensor
 
 from fourdhands.export.bundle import first_line, read_json
 from fourdhands.export.graphs import (
+    DTYPES,
     FRAME,
     FRAME_INPUTS,
+    HAND_MODEL,
     HANDS,
     WINDOW,
     Graph,
@@ -84,23 +86,17 @@ def write_graphs(
         "hands_in_one_scene": is_free(predictor),
         "files": {},
     }
-    for kind, precision in jobs:
-        graphs = build_graphs(predictor, precision=precision, mesh=mesh)
-        files = {name: out / _file_name(name, precision, kind) for name in graphs}
-        for name, graph in graphs.items():
-            try:
-                _WRITERS[kind](graph, files[name], precision)
-            except _NOT_WRITTEN as error:
-                raise ValueError(
-                    f"the {name} graph of this network cannot be written as {precision} {kind} "
-                    f"({first_line(error)})"
-                ) from error
-        found = _stream(
-            {name: open_graph(file, reference[name]) for name, file in files.items()}, frames
-        )
-        errors = _errors(predictor, true, found)
-        for name, file in files.items():
-            summary["files"][file.name] = {"graph": name, "precision": precision} | errors
+    for precision, kinds in jobs.items():
+        own = precision in DTYPES and precision != "fp32"
+        graphs = build_graphs(predictor, precision=precision, mesh=mesh) if own else reference
+        for kind in kinds:
+            files = {name: out / _file_name(name, precision, kind) for name in graphs}
+            for name, graph in graphs.items():
+                _write(name, graph, files[name], precision)
+            runs = {name: open_graph(file, reference[name]) for name, file in files.items()}
+            errors = _errors(predictor, true, _stream(runs, frames))
+            for name, file in files.items():
+                summary["files"][file.name] = {"graph": name, "precision": precision} | errors
     with replacing(out / SUMMARY) as partial:
         partial.write_text(json.dumps(summary, indent=1) + "\n")
     return summary
@@ -112,19 +108,19 @@ def check_graphs(
     formats: Sequence[Format],
     precisions: Sequence[Precision],
     mesh: bool,
-) -> list[tuple[Format, Precision]]:
+) -> dict[Precision, list[Format]]:
     """What `write_graphs` is to write; refuses what it cannot before any work is done.
 
     Returns:
-        Formats and precisions.
+        Formats of each precision.
 
     Raises:
         ValueError: a precision is in none of the formats, the hand model is MANO and needed, or the
             extra `export` is not installed.
     """
-    jobs = [(f, p) for p in precisions for f in formats if p not in _ELSEWHERE[f]]
-    for precision in precisions:
-        if precision not in [p for _, p in jobs]:
+    jobs = {p: [f for f in formats if p not in _ELSEWHERE[f]] for p in precisions}
+    for precision, kinds in jobs.items():
+        if not kinds:
             raise ValueError(f"{precision} cannot be written as {' or '.join(formats)}")
     refuse_mano(predictor, mesh=mesh)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -177,10 +173,21 @@ def _file_name(graph: str, precision: Precision, kind: Format) -> str:
     return f"{graph}.{kind}" if precision == "fp32" else f"{graph}_{precision}.{kind}"
 
 
+def _write(name: str, graph: Graph, path: Path, precision: Precision) -> None:
+    kind = path.suffix[1:]
+    try:
+        _WRITERS[kind](graph, path, precision)
+    except _NOT_WRITTEN as error:
+        raise ValueError(
+            f"the {name} graph of this network cannot be written as {precision} {kind} "
+            f"({first_line(error)})"
+        ) from error
+
+
 def _write_onnx(graph: Graph, path: Path, precision: Precision) -> None:
     with _quiet():
         made = torch.onnx.export(
-            graph.program(),
+            graph.program,
             dynamo=True,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
@@ -212,14 +219,19 @@ def _quantize(whole: Path, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(whole, load_external_data=False).graph
-    vectors = {one.name for one in graph.initializer if len(one.dims) < 2}  # have no channels
+    # vectors have no channels; the hand model's arrays are metres, as its outputs are
+    kept = {
+        one.name
+        for one in graph.initializer
+        if len(one.dims) < 2 or one.name.startswith(f"{HAND_MODEL}.")
+    }
     nodes = [node for node in graph.node if node.op_type in _PRODUCTS]
     with _quiet():
         quantize_dynamic(
             whole,
             path,
             op_types_to_quantize=list(_PRODUCTS),
-            nodes_to_exclude=[node.name for node in nodes if vectors & set(node.input)],
+            nodes_to_exclude=[node.name for node in nodes if kept & set(node.input)],
             weight_type=QuantType.QInt8,
             per_channel=True,
         )
@@ -243,7 +255,7 @@ _PRODUCTS: Final = ("MatMul", "Gemm")
 
 
 def _write_program(graph: Graph, path: Path, precision: Precision) -> None:
-    program = graph.program()
+    program = graph.program
     program._example_inputs = None  # they would be pickled
     program._guards_code = []  # they would be code; shapes that do not fit fail all the same
     for module in program.graph_module.modules():
@@ -258,7 +270,7 @@ def _write_program(graph: Graph, path: Path, precision: Precision) -> None:
         made.replace(path)
 
 
-_WRITERS: Final[Mapping[Format, Callable[[Graph, Path, Precision], None]]] = {
+_WRITERS: Final[Mapping[str, Callable[[Graph, Path, Precision], None]]] = {
     "onnx": _write_onnx,
     "pt2": _write_program,
 }

@@ -8,6 +8,7 @@ what comes out.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import torch
@@ -28,9 +29,14 @@ FRAME, WINDOW = "frame", "window"
 FRAME_INPUTS: Final = ("crops", "bbox", "hand_visible", "intrinsics", "image_size")
 WINDOW_INPUTS: Final = (*("features", "times", "hand_visible", "bbox", "intrinsics", "image_size"),)
 HANDS: Final = ("global_orient", "hand_pose", "betas", "transl", "upsilon")
-_DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_HALF_PARTS: Final = ("backbone", "direction", "relation", "spatial", "joints_2d", "temporal")
+DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_FRAME_PARTS: Final = ("backbone", "direction", "relation", "spatial", "joints_2d")
+_WINDOW_PARTS: Final = ("temporal", "mano_head", "upsilon_head")
+_HALF_PARTS: Final = (*_FRAME_PARTS, "temporal")
 """What computes in half precision: heads and geometry would be off by millimetres."""
+
+HAND_MODEL: Final = "hand_model"
+"""What its arrays' names begin with in graphs."""
 
 Inputs = dict[str, Tensor]
 
@@ -51,8 +57,9 @@ class Graph:
     outputs: tuple[str, ...]
     dynamic: dict[str, dict[int, Any]]
 
+    @cached_property
     def program(self) -> ExportedProgram:
-        """The graph of `torch.export`, with the dynamic dimensions."""
+        """The graph of `torch.export`, with the dynamic dimensions; made once for all files."""
         with torch.no_grad():
             return torch.export.export(
                 self.module,
@@ -165,7 +172,7 @@ def build_graphs(
 
     Args:
         predictor: stays as it is.
-        precision: of the weights; int8 is made of the ONNX files of fp32 (`onnx_files`).
+        precision: of the weights; int8 is made of the ONNX files of fp32 (`graph_files`).
         mesh: whether the window graph has the hand model and gives joints and vertices.
 
     Raises:
@@ -175,17 +182,17 @@ def build_graphs(
     refuse_mano(predictor, mesh=mesh)
     if not is_free(predictor):
         network = _with_mean_in_bias(network)
-    network = _for_graphs(network, _DTYPES.get(precision, torch.float32))
+    network = _for_graphs(network, DTYPES.get(precision, torch.float32))
     frame = example_frame(predictor, frames=5)
     frames: Graph = Graph(
-        FrameModule(network).eval(),
+        FrameModule(_with_parts(network, _FRAME_PARTS)).eval(),
         frame,
         ("features", "joints_2d") if predictor.network.config.joints_2d else ("features",),
         {name: {0: Dim("batch", min=1, max=4096)} for name in FRAME_INPUTS},
     )
     dims = {0: Dim("batch", min=1, max=4096), 1: Dim("frames", min=1, max=4096)}
     window = Graph(
-        WindowModule(predictor, network, mesh).eval(),
+        WindowModule(predictor, _with_parts(network, _WINDOW_PARTS), mesh).eval(),
         example_window(predictor, clips=2, frames=3),
         (*HANDS, *(("joints", "vertices") if mesh else ())),
         dict.fromkeys(WINDOW_INPUTS, dims),
@@ -275,10 +282,16 @@ def _for_graphs(network: TwoHandNetwork, dtype: torch.dtype) -> TwoHandNetwork:
             for buffer, value in kept.items():
                 owner, _, leaf = buffer.rpartition(".")
                 setattr(part.get_submodule(owner), leaf, value)
-    made = copy.copy(network)
-    made._modules = dict(network._modules)
+    made = _with_parts(network, tuple(network._modules))
     made.backbone = _EveryCrop(network.backbone)  # type: ignore[assignment]
     return made.eval()
+
+
+def _with_parts(network: TwoHandNetwork, parts: Sequence[str]) -> TwoHandNetwork:
+    """The network with some of its modules alone: a graph's file would carry the others along."""
+    made = copy.copy(network)
+    made._modules = {name: network._modules[name] for name in parts}
+    return made
 
 
 def is_free(predictor: Predictor) -> bool:

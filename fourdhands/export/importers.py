@@ -15,6 +15,7 @@ from torch import Tensor
 from fourdhands import __version__, config
 from fourdhands.export import mappings
 from fourdhands.export.bundle import Bundle, check_free, hash_of, write_bundle
+from fourdhands.export.card import HAND_TAGS, page
 from fourdhands.export.checkpoint import FORMAT_VERSION, MEAN_ROTATIONS
 from fourdhands.export.foreign import read_tensors
 from fourdhands.export.predictor import KIND
@@ -210,7 +211,7 @@ def _network_of(source: Source, theirs: Mapping[str, Tensor], file: Path) -> Net
 def _convert(
     source: Source, network: TwoHandNetwork, theirs: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], Report]:
-    shapes = {name: weight.shape for name, weight in network.state_dict().items()}
+    own = network.state_dict()
     table = mappings.TABLES[source](network, theirs)
     weights: dict[str, Tensor] = {}
     missing, misshaped, taken = [], [], set()
@@ -224,18 +225,15 @@ def _convert(
             made = rule.make(*(theirs[name] for name in rule.names))
         except (ValueError, RuntimeError, IndexError, AssertionError):
             made = torch.empty(0)
-        if made.shape == shapes[ours] and made.is_floating_point() == _is_float(network, ours):
+        wanted = own[ours]
+        if made.shape == wanted.shape and made.is_floating_point() == wanted.is_floating_point():
             weights[ours] = made.float() if made.is_floating_point() else made
             continue
         found = ", ".join(f"{name} {_shape(theirs[name])}" for name in rule.names)
-        misshaped.append(f"{found} for {ours} {_shape(network.state_dict()[ours])}")
+        misshaped.append(f"{found} for {ours} {_shape(wanted)}")
     unused = set(mappings.unused(source, list(theirs)))
     unknown = [name for name in theirs if name not in taken and name not in unused]
     return weights, Report(tuple(weights), tuple(missing), tuple(unknown), tuple(misshaped))
-
-
-def _is_float(network: TwoHandNetwork, name: str) -> bool:
-    return network.state_dict()[name].is_floating_point()
 
 
 def _completed(
@@ -271,27 +269,22 @@ def _bundle(
 def _card(source: Source, wanted: NetworkConfig, report: Report) -> str:
     facts = FACTS[source]
     kind = "runs whole" if source in WHOLE else "is a backbone to start training from"
-    return "\n".join(
-        (
-            "---",
-            "library_name: fourdhands",
-            "license: other",
-            "tags: [hand-pose-estimation, 3d-hand-reconstruction]",
-            "---",
-            "",
-            f"# {facts.title}, for fourdhands",
-            "",
+    faults = [f"- {fault}" for fault in report.faults()]
+    return page(
+        f"{facts.title}, for fourdhands",
+        licence="other",
+        tags=HAND_TAGS,
+        about=(
             f"Weights of {facts.title} ({facts.origin}) in the format of fourdhands: it {kind}.",
             f"{len(report.used)} tensors; backbone `{wanted.backbone.name}`, crops of "
             f"{wanted.crop_size[0]} x {wanted.crop_size[1]}.",
-            "",
-            "## Licence",
-            "",
-            f"That of the weights: {facts.licence}. Nothing of MANO's files is in here.",
-            *(["", "## Left out or kept as initialized", ""] if report.faults() else []),
-            *(f"- {fault}" for fault in report.faults()),
-            "",
-        )
+        ),
+        sections={
+            "Licence": [
+                f"That of the weights: {facts.licence}. Nothing of MANO's files is in here."
+            ]
+        }
+        | ({"Left out or kept as initialized": faults} if faults else {}),
     )
 
 

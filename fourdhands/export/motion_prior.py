@@ -53,7 +53,7 @@ def load_motion_prior(source: Path | str, *, revision: str | None = None) -> Mot
 def prior_of(checkpoint: Mapping[str, Any], path: Path) -> MotionPrior:
     """The prior of a checkpoint that has been read; see `load_motion_prior`."""
     own: Mapping[str, Any] = checkpoint[KEY]
-    if own_kind(own) != MOTION_PRIOR or not isinstance(own.get("network"), Mapping):
+    if own_kind(own) != MOTION_PRIOR:
         raise ValueError(f"{path}: the checkpoint is of another network, not of a motion prior")
     wanted = config.from_dict(MotionPriorConfig, own["network"], source=f"{path}: network")
     prior = build_checked(lambda: MotionPrior(wanted), checkpoint, path)

@@ -226,7 +226,7 @@ def predictor_of(
 ) -> Predictor:
     """The predictor of a checkpoint that has been read; see `load_predictor`."""
     own: Mapping[str, Any] = checkpoint[KEY]
-    if own_kind(own) != KIND or "run" not in own or not isinstance(own.get("network"), Mapping):
+    if own_kind(own) != KIND or "run" not in own:
         raise ValueError(f"{path}: not a checkpoint of a network that reconstructs hands")
     run, data = own["run"], own["run"].get("data", {}) if isinstance(own["run"], Mapping) else None
     if not isinstance(data, Mapping):

@@ -66,13 +66,14 @@ def export_bundle(
     own = dict(content[KEY])
     run, step = dict(own["run"]), content.get("global_step", own.get("step"))
     state = dict(predictor.network.state_dict())
+    network = config.to_dict(predictor.network.config)
     uses_mano = run.get("mano") is not None or own.get("hand_model") == "mano"
     if uses_mano:  # MANO's mean pose is MANO's: whoever loads the bundle brings it along
         state.pop(MEAN_ROTATIONS, None)
     beside = checkpoint.parent / "eval" / "metrics.json"
     card = write_card(
         name or checkpoint.resolve().parent.name,
-        run | {"mano": "MANO" if uses_mano else None},
+        run | {"network": network, "mano": "MANO" if uses_mano else None},
         parameters=sum(p.numel() for p in predictor.network.parameters()),
         step=step,
         weights=weights_in_words(weights, content),
@@ -81,7 +82,7 @@ def export_bundle(
     )
     own |= {
         "kind": KIND,
-        "network": config.to_dict(predictor.network.config),
+        "network": network,
         "run": {key: value for key, value in run.items() if key not in LOCAL},
         "step": step,
         "hand_model": "mano" if uses_mano else "open",

@@ -61,7 +61,7 @@ def predictor() -> Predictor:
 @pytest.fixture(scope="module")
 def written(predictor, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("graphs")
-    write_graphs(predictor, out, formats=("onnx", "pt2"), mesh=True)
+    write_graphs(predictor, out, formats=("pt2", "onnx"), mesh=True)
     return out
 
 

@@ -41,13 +41,15 @@ def test_reads_what_was_written(checkpoint):
     assert all(torch.equal(layer.state_dict()[k], v) for k, v in network_weights(content).items())
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 broken", b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"PK\x03\x04 broken", b"\x80\x02}q\x00.", b"\xff" * 8 + b"{"]
+)
 def test_garbage_is_refused_in_one_line(tmp_path, content):
-    path = tmp_path / "bad.ckpt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad.ckpt: not a ") as caught:
-        read_checkpoint(path)
-    assert "\n" not in str(caught.value)
+    for path in (tmp_path / "bad.ckpt", tmp_path / "bad.safetensors"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{path.name}: not a ") as caught:
+            read_checkpoint(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_truncated_files_are_refused(checkpoint):
@@ -66,6 +68,15 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     torch.save({"state_dict": {}, "fourdhands": {"format_version": 99}}, foreign)
     with pytest.raises(ValueError, match="checkpoint format 99, this version reads 1"):
         read_checkpoint(foreign)
+    for own, state, words in (
+        ({"network": 3}, {}, "does not say of what network"),
+        ({"parts": 3}, {}, "does not say of what network"),
+        ({}, {3: torch.ones(1)}, "its state_dict is no mapping of names"),
+        ({}, 3, "its state_dict is no mapping of names"),
+    ):
+        torch.save({"state_dict": state, "fourdhands": describe(RUN) | own}, foreign)
+        with pytest.raises(ValueError, match=words):
+            read_checkpoint(foreign)
 
 
 def test_hostile_files_execute_nothing(tmp_path, monkeypatch):
