@@ -4,13 +4,13 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from fourdhands.export.hub import find_source
 from fourdhands.export.motion_prior import load_motion_prior
 from fourdhands.export.predictor import Predictor, load_predictor
 from fourdhands.hands.assets import load_assets
@@ -92,10 +92,8 @@ def reconstruct(
         refine, people = False, "all"  # there is no time to refine over
     make_detector, detector_key = _detector(detector, photo=photo)
     solver, camera_key = _camera(camera)
-    predictor, predictor_key = _predictor(checkpoint, device)
+    predictor, predictor_key = _predictor(checkpoint, device, mano)
     model = _hand_model(predictor, mano)
-    if predictor is not None and mano is not None:
-        predictor = replace(predictor, hand_model=model)
     _check_out(out)
     job = Job(
         video=source,
@@ -159,7 +157,7 @@ def _camera(word: str) -> tuple[CameraSolver | None, str]:
 
 
 def _predictor(
-    checkpoint: Path | None, device: Literal["auto", "cpu", "cuda"]
+    checkpoint: Path | None, device: Literal["auto", "cpu", "cuda"], mano: Path | None
 ) -> tuple[Predictor | None, str]:
     if checkpoint is None:
         return None, ""
@@ -167,13 +165,14 @@ def _predictor(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no GPU that can be used")
-    return load_predictor(checkpoint, device), key_of_file(checkpoint)
+    path = find_source(checkpoint)
+    return load_predictor(path, device, mano=mano), key_of_file(path)
 
 
 def _hand_model(predictor: Predictor | None, mano: Path | None) -> HandModel:
-    if mano is not None or predictor is None:
-        return HandModel(load_assets(mano)).eval()
-    return predictor.hand_model.cpu()
+    """Another one than the predictor's, which stays where the network computes."""
+    assets = load_assets(mano) if predictor is None else predictor.hand_model.assets
+    return HandModel(assets).eval()
 
 
 def _check_out(out: Path) -> None:

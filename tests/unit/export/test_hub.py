@@ -53,6 +53,11 @@ def test_pushed_fetched_and_kept(bundle, tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
         with pytest.raises(ValueError, match="not of a motion prior"):
             load_motion_prior("me/hands")
+        with pytest.raises(ValueError, match="write owner/name"):
+            hub.push_bundle(bundle, "hands")
+        for local in ("runs/none.ckpt", tmp_path.name):  # files, not names of the hub
+            with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+                predict(local)
     assert_same(predict("me/hands"), expected)  # the server is gone, the cache is not
     with pytest.raises(FileNotFoundError, match="not in the cache, and the Hugging Face hub"):
         predict("me/other")
