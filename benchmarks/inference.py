@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -117,7 +117,8 @@ def variants(
     }
     graphs = graphs_of(predictor)
     for kind in wanted:
-        way, _, precision = kind.partition("-")
+        way, _, word = kind.partition("-")
+        precision = cast(Precision, word)
         if way == "onnx":
             summary = write_graphs(predictor, folder, precisions=(precision,))
             errors[kind] = next(iter(summary["files"].values()))["joints_mm"]

@@ -22,6 +22,7 @@ from fourdhands.export.graph_files import (
 )
 from fourdhands.export.graphs import (
     FRAME_INPUTS,
+    HANDS,
     build_graphs,
     eager,
     example_frame,
@@ -36,6 +37,7 @@ from fourdhands.models.direction_map import DirectionConfig
 from fourdhands.models.joints_2d import Joints2dConfig
 from fourdhands.models.network import TwoHandNetwork
 from fourdhands.skeleton import Side
+from fourdhands.structures import HandState
 from fourdhands.video.detect import BoxDetector, parse_box
 from fourdhands.video.predict import predict_photo
 from tests.helpers.batches import random_batch
@@ -109,6 +111,23 @@ def test_the_summary_tells_the_error(written):
     assert summary["files"].keys() == {"frame.onnx", "window.onnx", "frame.pt2", "window.pt2"}
     for facts in summary["files"].values():
         assert facts["joints_mm"]["largest"] < 0.1
+
+
+def test_a_graph_carries_its_own_part_alone(written):
+    for name, others in (("frame", b"mano_head"), ("window", b"backbone")):
+        with zipfile.ZipFile(written / f"{name}.pt2") as file:
+            config = next(n for n in file.namelist() if n.endswith("model_weights_config.json"))
+            assert others not in file.read(config)
+
+
+def test_int8_leaves_the_hand_model_in_full_precision(predictor, written, tmp_path):
+    graph_files._quantize(written / "window.onnx", tmp_path / "window.onnx")
+    graph = build_graphs(predictor, mesh=True)["window"]
+    inputs = example_window(predictor, 2, 3)
+    found = open_graph(tmp_path / "window.onnx", graph)(inputs)
+    assert not torch.equal(found["hand_pose"], eager(graph)(inputs)["hand_pose"])
+    posed = predictor.hand_model(HandState(**{name: found[name] for name in HANDS[:4]}))
+    torch.testing.assert_close(found["vertices"], posed.vertices, atol=1e-5, rtol=0)
 
 
 def test_mano_stays_out_of_graphs(predictor):
