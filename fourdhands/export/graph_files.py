@@ -22,7 +22,6 @@ from fourdhands.export.graphs import (
     DTYPES,
     FRAME,
     FRAME_INPUTS,
-    HAND_MODEL,
     HANDS,
     WINDOW,
     Graph,
@@ -219,12 +218,8 @@ def _quantize(whole: Path, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(whole, load_external_data=False).graph
-    # vectors have no channels; the hand model's arrays are metres, as its outputs are
-    kept = {
-        one.name
-        for one in graph.initializer
-        if len(one.dims) < 2 or one.name.startswith(f"{HAND_MODEL}.")
-    }
+    # vectors have no channels; three axes have the hand model's arrays alone, which are metres
+    kept = {one.name for one in graph.initializer if len(one.dims) != 2}
     nodes = [node for node in graph.node if node.op_type in _PRODUCTS]
     with _quiet():
         quantize_dynamic(

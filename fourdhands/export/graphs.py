@@ -35,9 +35,6 @@ _WINDOW_PARTS: Final = ("temporal", "mano_head", "upsilon_head")
 _HALF_PARTS: Final = (*_FRAME_PARTS, "temporal")
 """What computes in half precision: heads and geometry would be off by millimetres."""
 
-HAND_MODEL: Final = "hand_model"
-"""What its arrays' names begin with in graphs."""
-
 Inputs = dict[str, Tensor]
 
 
