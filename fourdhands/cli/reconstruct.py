@@ -64,7 +64,8 @@ def reconstruct(
         video: A video file, a folder of images, or an image.
         config: How hands are refined.
         out: Folder for the results.
-        checkpoint: Of `train.py reconstruction`; without one, hands follow the detector alone.
+        checkpoint: Of `train.py reconstruction`, or a bundle: a folder, or owner/name on the hub;
+            without one, hands follow the detector alone.
         detector: mediapipe, the model file of MediaPipe's newer interface (.task), or a file of
             hands (.csv, docs/reconstruct.md).
         camera: static, solve, or a file of its motion (formats: docs/reconstruct.md).
@@ -75,7 +76,7 @@ def reconstruct(
         fps: Frames a second; the video's own if not given.
         people: The person whose hands show most, or all.
         refine: Whether to refine over time; --no-refine leaves hands as each frame shows them.
-        prior: Checkpoint of `train.py motion-prior`, for what is not seen.
+        prior: Checkpoint of `train.py motion-prior`, or a bundle, for what is not seen.
         mano: Folder that `fourdhands hands import` wrote; the checkpoint's hand if not given.
         world_results: Write world_results.npz as Dyn-HaMR does, too.
         device: Where the network computes.
@@ -92,8 +93,10 @@ def reconstruct(
         refine, people = False, "all"  # there is no time to refine over
     make_detector, detector_key = _detector(detector, photo=photo)
     solver, camera_key = _camera(camera)
-    predictor, predictor_key = _predictor(checkpoint, device, mano)
-    model = _hand_model(predictor, mano)
+    predictor, predictor_key = _predictor(checkpoint, mano, device)
+    assets = load_assets(mano) if predictor is None else predictor.hand_model.assets
+    model = HandModel(assets).eval()  # one of its own: the predictor's may be on a GPU
+    prior = None if prior is None else find_source(prior)
     _check_out(out)
     job = Job(
         video=source,
@@ -157,7 +160,7 @@ def _camera(word: str) -> tuple[CameraSolver | None, str]:
 
 
 def _predictor(
-    checkpoint: Path | None, device: Literal["auto", "cpu", "cuda"], mano: Path | None
+    checkpoint: Path | None, mano: Path | None, device: Literal["auto", "cpu", "cuda"]
 ) -> tuple[Predictor | None, str]:
     if checkpoint is None:
         return None, ""
@@ -165,14 +168,9 @@ def _predictor(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no GPU that can be used")
-    path = find_source(checkpoint)
-    return load_predictor(path, device, mano=mano), key_of_file(path)
-
-
-def _hand_model(predictor: Predictor | None, mano: Path | None) -> HandModel:
-    """Another one than the predictor's, which stays where the network computes."""
-    assets = load_assets(mano) if predictor is None else predictor.hand_model.assets
-    return HandModel(assets).eval()
+    checkpoint = find_source(checkpoint)
+    predictor = load_predictor(checkpoint, device, mano=mano)
+    return predictor, key_of(key_of_file(checkpoint), mano and key_of_file(mano))
 
 
 def _check_out(out: Path) -> None:
