@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -308,10 +309,12 @@ def tables(found: list[dict[str, Any]]) -> str:
 
 
 def run(clip: Clip, model: HandModel, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
-    """One clip through the program."""
+    """One clip through the program; what an interrupted benchmark filmed is not filmed again."""
     folder.mkdir(parents=True, exist_ok=True)
     video = folder / "clip.mp4"
-    write_clip(clip, model, video)
+    if not video.exists():
+        write_clip(clip, model, video)
+    shutil.rmtree(folder / "out", ignore_errors=True)  # its phases would go on, and cost less
     work = time.process_time()
     reconstruct(
         video, RefinementConfig(), out=folder / "out", checkpoint=checkpoint, camera="solve",
@@ -342,7 +345,7 @@ def main() -> None:
     found = []
     model = HandModel.open()
     for clip in clips(options.clips, options.frames, options.seed, model):
-        folder = options.work / f"{options.seed}-{clip.number}"
+        folder = options.work / f"{options.seed}-{clip.number}-{options.frames}"
         found.append({"clip": clip.number, **run(clip, model, folder, options.checkpoint)})
         print(json.dumps(found[-1]), flush=True)
     print(tables(found))

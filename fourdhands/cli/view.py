@@ -6,9 +6,11 @@ from pathlib import Path
 from fourdhands.hands.assets import load_assets
 from fourdhands.hands.mano import HandModel
 from fourdhands.video.results import VideoHands
-from fourdhands.video.view import Pictures, serve
+from fourdhands.video.view import Pictures, hand_model_error, serve
 
 TICK = 1 / 60
+OTHER_HAND = 0.003
+"""Metres between joints as stored and as posed here, with which the hands are another model's."""
 
 
 def view(
@@ -43,6 +45,9 @@ def view(
         overlay if overlay.is_file() else None, width / (width + min(width, height))
     )
     model = HandModel(load_assets(mano)).eval()
+    if hand_model_error(hands, model) > OTHER_HAND:
+        given = "an imported one: give its folder by --mano" if mano is None else "another one"
+        print(f"note: meshes do not fit, as these hands were made with {given}")
     server, scene = serve(hands, model, pictures, host, port)
     where = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
     print(f"http://{where}:{server.get_port()} shows {folder}; Ctrl-C ends", flush=True)

@@ -267,6 +267,21 @@ def frame_vertices(hands: VideoHands, model: HandModel, t: int, *, refined: bool
     return np.asarray(vertices, np.float32)
 
 
+def hand_model_error(hands: VideoHands, model: HandModel) -> float:
+    """Mean distance of the joints that a hand model gives from the stored ones, metres."""
+    import torch
+
+    some = np.argwhere(hands.valid)[:: max(1, int(hands.valid.sum()) // 8)]
+    index = tuple(some.T)
+    sides = torch.from_numpy(some[:, 2])
+    one = (hands.global_orient, hands.hand_pose, hands.betas, hands.transl)
+    both = (torch.from_numpy(array[index]).float()[:, None] for array in one)
+    state = HandState(*(value.expand(-1, 2, *value.shape[2:]) for value in both))
+    with torch.inference_mode():
+        joints = model(state).joints[torch.arange(len(sides)), sides].numpy()
+    return float(np.linalg.norm(joints - hands.joints[index], axis=-1).mean())
+
+
 def trail_points(hands: VideoHands, t: int, g: int, side: Side) -> Array:
     """Segments (N, 2, 3) of the wrist's way up to a frame, without those over cuts and holes."""
     first = max(0, t - round(TRAIL * float(hands.fps)))
