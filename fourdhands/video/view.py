@@ -272,6 +272,8 @@ def hand_model_error(hands: VideoHands, model: HandModel) -> float:
     import torch
 
     some = np.argwhere(hands.valid)[:: max(1, int(hands.valid.sum()) // 8)]
+    if not len(some):
+        return 0.0
     index = tuple(some.T)
     sides = torch.from_numpy(some[:, 2])
     one = (hands.global_orient, hands.hand_pose, hands.betas, hands.transl)
