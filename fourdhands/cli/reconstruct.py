@@ -97,6 +97,7 @@ def reconstruct(
     assets = load_assets(mano) if predictor is None else predictor.hand_model.assets
     model = HandModel(assets).eval()  # one of its own: the predictor's may be on a GPU
     prior = None if prior is None else find_source(prior)
+    motion_prior = None if prior is None else load_motion_prior(prior)
     _check_out(out)
     job = Job(
         video=source,
@@ -113,7 +114,7 @@ def reconstruct(
         camera_may_err=camera == "solve",
         all_people=people == "all",
         refinement=config if refine else None,
-        prior=None if prior is None else load_motion_prior(prior),
+        prior=motion_prior,
         prior_key="" if prior is None else key_of_file(prior),
     )
     with _disk_errors(out):
