@@ -23,6 +23,9 @@ from fourdhands.video.pairing import merge_duplicates
 # a right hand.
 SIDE_OF_LABEL: Final = {"Left": Side.RIGHT, "Right": Side.LEFT}
 MAX_HANDS: Final = 8
+TIPS: Final = (4, 8, 12, 16, 20)
+BEYOND_TIP: Final = 0.3
+"""Of a finger's last segment: MediaPipe's tips lie on the nail, MANO's where the finger ends."""
 MIN_PALM_SCORE: Final = 0.2
 MIN_LONE_SCORE: Final = 0.7
 """A hand that one look alone shows needs a surer side than this to count."""
@@ -230,6 +233,7 @@ def detection_of(
     joints_3d: Floats | None = None,
 ) -> Detection:
     """One hand whose side is known; as `make_detection`."""
+    joints_2d = _to_the_ends(joints_2d)
     inside = ((joints_2d >= -0.5) & (joints_2d <= np.array(image_size) - 0.5)).all(-1)
     return Detection(
         side=side,
@@ -237,8 +241,15 @@ def detection_of(
         score=float(score),
         joints_2d=joints_2d.astype(np.float32),
         joint_scores=(score * inside).astype(np.float32),
-        joints_3d=None if joints_3d is None else joints_3d.astype(np.float32),
+        joints_3d=None if joints_3d is None else _to_the_ends(joints_3d).astype(np.float32),
     )
+
+
+def _to_the_ends(joints: Floats) -> Floats:
+    """Joints (21, D) with tips where fingers end."""
+    moved, tips = joints.copy(), np.array(TIPS)
+    moved[tips] += BEYOND_TIP * (joints[tips] - joints[tips - 1])
+    return moved
 
 
 def unturn(points: Floats, shape: tuple[int, ...], turns: int) -> Floats:

@@ -153,7 +153,7 @@ def reconstruct_video(job: Job) -> VideoHands:
 
 
 def _search(job: Job) -> Search:
-    key = key_of("search 1", job.video_key, job.detector_key)
+    key = key_of("search 2", job.video_key, job.detector_key)
     stored = job.cache.load("search", key)
     if stored is not None:
         return Search.from_arrays(stored)

@@ -13,6 +13,7 @@ from fourdhands.skeleton import Side
 from fourdhands.structures import HandState
 from fourdhands.video.mediapipe_hands import (
     ALL_LOOKS,
+    BEYOND_TIP,
     Look,
     MediaPipeDetector,
     make_detection,
@@ -104,3 +105,15 @@ def test_a_drawn_hand_is_found_once_in_place_and_on_its_side(open_palm, looks):
 def test_nothing_is_found_where_nothing_is(shape):
     pytest.importorskip("mediapipe")
     assert MediaPipeDetector()(np.full((*shape, 3), 127, np.uint8)) == []
+
+
+def test_tips_lie_where_fingers_end_and_nothing_else_moves():
+    joints = np.random.default_rng(1).uniform(20, 80, (21, 2))
+    found = make_detection("Left", 0.9, joints, (100, 100), np.pad(joints, ((0, 0), (0, 1))))
+    tips = [4, 8, 12, 16, 20]
+    rest = np.setdiff1d(np.arange(21), tips)
+    np.testing.assert_allclose(found.joints_2d[rest], joints[rest], rtol=1e-6)
+    last = joints[tips] - joints[np.array(tips) - 1]
+    moved = found.joints_2d[tips] - joints[tips]
+    np.testing.assert_allclose(moved, BEYOND_TIP * last, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.joints_3d[:, :2], found.joints_2d, rtol=1e-6)
