@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fourdhands.skeleton import Side
+from fourdhands.skeleton import NUM_SIDES, Side
 
 
 def bbox_around(points: Tensor, valid: Tensor) -> Tensor:
@@ -74,7 +74,8 @@ def crop_affine(bbox: Tensor, crop_size: tuple[int, int], mirrored: Tensor) -> T
 
 def side_mirrored(reference: Tensor) -> Tensor:
     """(S,) bool on the device of `reference`: which side's crops are mirrored (the left's)."""
-    return torch.arange(len(Side), device=reference.device) == Side.LEFT
+    # a plain number: torch.compile takes the comparison with an enum for one of objects
+    return torch.arange(NUM_SIDES, device=reference.device) == int(Side.LEFT)
 
 
 def crop_from_image(bbox: Tensor, crop_size: tuple[int, int]) -> Tensor:

@@ -23,6 +23,7 @@ from fourdhands.geometry.crop import (
     crop_from_image,
     expand_bbox,
     mirror_bbox,
+    side_mirrored,
     warp_crop,
 )
 from fourdhands.geometry.rotation import (
@@ -187,3 +188,9 @@ def test_procrustes_undoes_a_similarity_and_never_reflects() -> None:
     torch.testing.assert_close(procrustes_align(source, target), target)
     mirrored = procrustes_align(mirror_points(source), target)
     assert (mirrored - target).norm(dim=-1).mean() > 0.1
+
+
+def test_the_left_hand_is_the_mirrored_one_in_compiled_networks_too() -> None:
+    compiled = torch.compile(side_mirrored, backend="eager")
+    assert compiled(torch.zeros(1)).tolist() == side_mirrored(torch.zeros(1)).tolist()
+    assert compiled(torch.zeros(1)).tolist() == [False, True]
