@@ -131,8 +131,8 @@ def reconstruct(
 def _detector(word: str, *, photo: bool) -> tuple[MakeDetector, str]:
     if word == "mediapipe":
         if photo:
-            return lambda: EachFrame(MediaPipeDetector()), "mediapipe 2"
-        return FollowingDetector, "mediapipe 2"
+            return lambda: EachFrame(MediaPipeDetector()), "mediapipe 1"
+        return FollowingDetector, "mediapipe 1"
     path = Path(word)
     kinds: dict[str, MakeDetector] = {
         ".csv": lambda: GivenHands(path),

@@ -44,7 +44,8 @@ class EvaluationConfig:
             of its window in which it was (DaHyF); wants windows of several frames.
         refinement: how hands are refined before they are scored (`configs/refinement/`); null for
             not at all. A protocol sees whole sequences, a checkpoint's own metrics windows: of
-            `num_frames`, or as many of training's side by side as make 16 frames.
+            `num_frames`, or as many of training's side by side as make 16 frames; a network of
+            single images takes 16 consecutive frames.
         prior: checkpoint of a motion prior for the refinement.
         pictures: frames to draw of each kind: best, median, worst.
         any_count: whether a benchmark may be scored on other data than its own, and on other than
@@ -140,12 +141,8 @@ class Trained:
         run = read_checkpoint(path, mmap=True)[KEY]["run"]
         chosen = _data_config(wanted, run, data, path)
         window = chosen.num_frames
-        if (
-            side_by_side
-            and wanted.refinement
-            and wanted.num_frames is None
-            and wanted.target is None
-        ):
+        free = wanted.num_frames is None and wanted.target is None
+        if side_by_side and wanted.refinement is not None and free:
             gap = 1 if window == 1 and wanted.gap is None else chosen.gap
             frames = window * -(-REFINED_FRAMES // window)
             chosen = replace(chosen, num_frames=frames, gap=gap)

@@ -18,6 +18,7 @@ from fourdhands.export.predictor import Predictor
 from fourdhands.geometry.camera import project
 from fourdhands.geometry.crop import points_at_places
 from fourdhands.hands.mano import HandModel
+from fourdhands.models.confidence import joint_confidence
 from fourdhands.models.motion_prior.prior import Completer
 from fourdhands.refinement.camera_motion import CameraMotion
 from fourdhands.refinement.clip import ObservedClip, RefinedClip
@@ -28,8 +29,6 @@ from fourdhands.structures import ClipBatch, HandState, Predictions
 
 LONGEST_HOLE: Final = 300
 """Frames; where more are missing, a sequence is refined in two parts."""
-SURE_DEVIATION: Final = 0.03
-"""Parts of the crop; 2D joints whose distributions are as wide count half."""
 HANDS_AT_ONCE: Final = 2048
 """Frames of all clips that are solved together."""
 
@@ -377,9 +376,7 @@ def observed_batch(
         geometry = predictor.hand_model(predictions.hands)
         places = predictions.joint_logits.joints()
         joints_2d = points_at_places(places, batch.visible_bbox.to(places)).float()
-        # the distributions are as wide as their means are wrong
-        squared = predictions.joint_logits.deviations().square().mean(-1)
-        weight = visible[..., None] / (1 + squared / SURE_DEVIATION**2)
+        weight = visible[..., None] * joint_confidence(predictions.joint_logits)
         found = predictor.confidence(predictions, geometry, batch)
         assert found is not None
         confidence = torch.where(visible, found.clamp(0, 1), 0.0)

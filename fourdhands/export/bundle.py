@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fourdhands.errors import first_line
 from fourdhands.files import replacing
 
 WEIGHTS: Final = "model.safetensors"
@@ -197,11 +198,6 @@ def _apart(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         weights[name] = weight if whole and place not in seen else weight.clone()
         seen.add(place)
     return weights
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, shortened."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def hash_of(path: Path) -> str:

@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fourdhands import __version__
+from fourdhands.errors import first_line
 from fourdhands.export.bundle import (
     CONFIG,
     MANIFEST,
     WEIGHTS,
-    first_line,
     read_bundle,
     read_json,
 )

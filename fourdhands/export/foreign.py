@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fourdhands.export.bundle import first_line
+from fourdhands.errors import first_line
 from fourdhands.inert_pickle import check_memo
 
 _MAX_PICKLE_BYTES: Final = 64 * 2**20

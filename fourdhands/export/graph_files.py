@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
-from fourdhands.export.bundle import first_line, read_json
+from fourdhands.errors import first_line
+from fourdhands.export.bundle import read_json
 from fourdhands.export.graphs import (
     DTYPES,
     FRAME,

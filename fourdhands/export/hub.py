@@ -7,6 +7,7 @@ from typing import Final
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from fourdhands.errors import first_line
 from fourdhands.export.bundle import (
     CARD,
     CONFIG,
@@ -14,7 +15,6 @@ from fourdhands.export.bundle import (
     OPEN_HAND,
     WEIGHTS,
     check_files,
-    first_line,
 )
 
 _FILES: Final = (".ckpt", ".pth", ".pt", ".safetensors")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch.export import ExportedProgram
 
-from fourdhands.export.bundle import first_line
+from fourdhands.errors import first_line
 
 _MAX_MODEL_BYTES: Final = 2**28
 _ENTRY: Final = re.compile(

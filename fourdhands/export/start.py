@@ -12,7 +12,7 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from fourdhands import config
-from fourdhands.export.bundle import first_line
+from fourdhands.errors import first_line
 from fourdhands.export.checkpoint import (
     KEY,
     load_network_weights,

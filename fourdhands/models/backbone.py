@@ -13,6 +13,8 @@ from timm.models import VisionTransformer, group_parameters
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fourdhands.errors import first_line
+
 STRIDE = 16
 
 _RESERVED: Final = {
@@ -241,7 +243,7 @@ def _leave_unused(
         except _TIMM_FAILS as error:
             raise ValueError(
                 f"backbone {config.name!r}: cannot take crops of {crop_size} "
-                f"({_first_line(error)}); choose another network.crop_size"
+                f"({first_line(error)}); choose another network.crop_size"
             ) from error
         (found[0] if isinstance(found, list) else found).sum().backward()
     unused = {name for name, weight in twin.named_parameters() if weight.grad is None}
@@ -265,12 +267,8 @@ def _create(config: BackboneConfig, **settings: Any) -> Any:
     except _TIMM_FAILS as error:
         raise ValueError(
             f"backbone {config.name!r}: timm cannot build it with backbone.options "
-            f"{config.options} ({_first_line(error)})"
+            f"{config.options} ({first_line(error)})"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_plain_vit(name: str) -> bool:

@@ -157,6 +157,7 @@ def shift_to_picture(
     )  # (B, T, S, J, 2, 3)
     wanted = rays[..., :2] * joints[..., 2:] - joints[..., :2]
     place = wrist
+    usable = confidence > 0
     squared = torch.zeros_like(confidence)
     for _ in range(SHIFT_ROUNDS):
         depth = (joints[..., 2] + place[..., None, 2]).clamp_min(1e-2)
@@ -167,19 +168,13 @@ def shift_to_picture(
         right = (rows.mT @ (wanted * weight[..., None])[..., None]).sum(-3)[..., 0]
         # across the line of sight one joint is enough; along it the network's word is a weak tie,
         # a strong one where pose and picture do not fit: then size says little
-        misfit = (_middle(squared, confidence > 0) / FITS**2).clamp(1, MOST_MISFIT)
+        misfit = (_median(squared, usable) / FITS**2).clamp(1, MOST_MISFIT)
         tie = PULL * misfit[..., None, None] * weight.sum(-1).clamp_min(1e-6)[..., None, None] / 21
         tie = tie * torch.eye(3).to(normal)
         place = torch.linalg.solve(normal + tie, right + (tie @ wrist[..., None])[..., 0])
-    usable = confidence > 0
     enough = (usable.sum(-1) >= ENOUGH_JOINTS) & (place[..., 2] > 0.05)
-    distance = _middle(squared, usable).sqrt()
+    distance = _median(squared, usable).sqrt()
     return _where(enough, place, wrist), torch.where(enough, distance, 0.0)
-
-
-def _middle(values: Tensor, usable: Tensor) -> Tensor:
-    """Medians of the usable ones along the last dimension, 0 where there is none."""
-    return torch.where(usable, values, torch.nan).nanmedian(-1).values.nan_to_num(0.0)
 
 
 def noise_level(estimated: Estimate, skeleton: HandSkeleton, rotation: Tensor) -> Tensor:
@@ -203,23 +198,23 @@ def noise_level(estimated: Estimate, skeleton: HandSkeleton, rotation: Tensor) -
     projected = homogeneous[..., :2] / homogeneous[..., 2:].clamp_min(1e-3)
     off = (projected - clip.joints_2d).norm(dim=-1) / estimated.size[..., None]
     seen = (clip.joints_2d_confidence > 0) & clip.observed[..., None]
-    disagreement = _median(off, seen) / TYPICAL_DISAGREEMENT
+    disagreement = _median(off.flatten(1), seen.flatten(1)) / TYPICAL_DISAGREEMENT
     still = (joints - joints[..., :1, :]) @ rotation[:, :, None]  # R^T x, as rows
     if clip.num_frames < 5:
         tremble = torch.ones_like(disagreement)
     else:
         differences = still.diff(n=4, dim=1).norm(dim=-1) / 70**0.5
         runs = clip.observed.unfold(1, 5, 1).all(-1)[..., None].expand_as(differences)
-        tremble = _median(differences[..., 1:], runs[..., 1:]) / TYPICAL_TREMBLE
-        tremble = torch.where(runs.flatten(1).any(1), tremble, 1.0)
+        moving, runs = differences[..., 1:].flatten(1), runs[..., 1:].flatten(1)
+        tremble = torch.where(runs.any(1), _median(moving, runs) / TYPICAL_TREMBLE, 1.0)
     level = torch.maximum(disagreement, tremble).square()
     return level.clamp(LEAST_NOISE, MOST_NOISE)
 
 
 def _median(values: Tensor, where: Tensor) -> Tensor:
-    """Of each clip; 0 where there is nothing."""
-    chosen = torch.where(where, values, torch.nan).flatten(1)
-    return chosen.nanmedian(1).values.nan_to_num(0.0)
+    """Along the last dimension; 0 where there is nothing."""
+    medians = torch.where(where, values, torch.nan).nanmedian(-1).values
+    return torch.where(where.any(-1), medians, 0.0)
 
 
 def first_scale(estimated: Estimate, rotation: Tensor, translation: Tensor) -> list[WorldScale]:

@@ -13,6 +13,7 @@ from fourdhands.models.motion_prior.prior import Completer, MotionPrior
 from fourdhands.models.motion_prior.time_base import window_starts
 from fourdhands.refinement.initial import Gaps
 from fourdhands.refinement.motion import turn, turning
+from fourdhands.refinement.noise import lasting
 
 DRAWS: Final = 4  # of the posterior, to see how sure a completion is; and of the frames' noise
 GIVEN_NOISE: Final = 0.12  # radians a finger joint by which a typical network is wrong
@@ -154,14 +155,12 @@ class LatentPrior:
 
         plain, said = beyond(poses)
         generator = torch.Generator().manual_seed(0)
-        keep = torch.exp(-times.diff().median() / NOISE_SECONDS) if len(times) > 1 else times[0]
+        step = float(times.diff().median()) if len(times) > 1 else 1.0
         variance = torch.zeros_like(said[..., 0, 0])
         for _ in range(DRAWS):
-            fresh = torch.randn(said.shape, generator=generator).to(said)
-            lasting = [fresh[:, 0]]
-            for frame in fresh[:, 1:].unbind(1):
-                lasting.append(keep * lasting[-1] + (1 - keep**2).sqrt() * frame)
-            wrong = torch.stack(lasting, 1) * noise[:, None, None, None, None]
+            white = torch.randn(said.shape, generator=generator).movedim(1, 0).numpy()
+            unit = torch.from_numpy(lasting(white, step, NOISE_SECONDS)).movedim(0, 1).to(said)
+            wrong = unit * noise[:, None, None, None, None]
             other = beyond(poses @ turn(wrong))[1]
             variance += (other - said).square().sum((-2, -1)) / DRAWS
         strength = gaps.total(said.square().sum((-2, -1)))

@@ -10,7 +10,6 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 from torch import Tensor
 
 from fourdhands.data.synthetic.camera import CameraConfig
@@ -21,6 +20,7 @@ from fourdhands.data.synthetic.stage import Stage as SceneStage
 from fourdhands.hands.mano import HandModel
 from fourdhands.refinement.camera_motion import CameraMotion
 from fourdhands.refinement.clip import ObservedClip
+from fourdhands.refinement.noise import lasting
 from fourdhands.skeleton import NUM_BETAS, NUM_JOINTS, NUM_SIDES
 from fourdhands.structures import HandState
 
@@ -185,11 +185,9 @@ def _lasting(
     rng: np.random.Generator, shape: tuple[int, ...], times: Array, seconds: float
 ) -> Array:
     """Unit noise (T, ...) that goes on for some time."""
-    step = times[1] - times[0] if len(times) > 1 else 1.0
-    keep = float(np.exp(-step / seconds))
-    noise = rng.normal(size=shape) * np.sqrt(1 - keep**2)
-    noise[0] = rng.normal(size=shape[1:])
-    return np.asarray(lfilter([1.0], [1.0, -keep], noise, axis=0))
+    white = rng.normal(size=shape)
+    white[0] = rng.normal(size=shape[1:])
+    return lasting(white, times[1] - times[0] if len(times) > 1 else 1.0, seconds)
 
 
 def _observe(

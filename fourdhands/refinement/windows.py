@@ -125,12 +125,11 @@ class _Run:
 
     def know(self, information: Tensor | None) -> None:
         """Note how well the scale is known, if that is."""
-        if information is not None:
-            count = self.evidence.observed.sum((1, 2))
-            found = scale_deviation(information, count)
-            self.outcome.scale_deviation = (
-                found if found is not None else self.outcome.scale_deviation
-            )
+        if information is None:
+            return
+        found = scale_deviation(information, self.evidence.observed.sum((1, 2)))
+        if found is not None:
+            self.outcome.scale_deviation = found
 
     def completed(self, motion: Motion) -> tuple[Evidence, Motion]:
         """Fill the fingers of gaps anew, now that the frames around them are less noisy."""

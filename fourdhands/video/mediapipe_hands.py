@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdhands.skeleton import Side
+from fourdhands.skeleton import FINGERTIPS, Side
 from fourdhands.video.detect import Detection, Floats, Image, bbox_from_joints, corners
 from fourdhands.video.pairing import merge_duplicates
 
@@ -23,7 +23,6 @@ from fourdhands.video.pairing import merge_duplicates
 # a right hand.
 SIDE_OF_LABEL: Final = {"Left": Side.RIGHT, "Right": Side.LEFT}
 MAX_HANDS: Final = 8
-TIPS: Final = (4, 8, 12, 16, 20)
 BEYOND_TIP: Final = 0.3
 """Of a finger's last segment: MediaPipe's tips lie on the nail, MANO's where the finger ends."""
 MIN_PALM_SCORE: Final = 0.2
@@ -247,7 +246,7 @@ def detection_of(
 
 def _to_the_ends(joints: Floats) -> Floats:
     """Joints (21, D) with tips where fingers end."""
-    moved, tips = joints.copy(), np.array(TIPS)
+    moved, tips = joints.copy(), np.array(FINGERTIPS)
     moved[tips] += BEYOND_TIP * (joints[tips] - joints[tips - 1])
     return moved
 

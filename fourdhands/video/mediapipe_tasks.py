@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fourdhands.errors import first_line
 from fourdhands.skeleton import Side
 from fourdhands.video.detect import Detection, Image
 from fourdhands.video.mediapipe_hands import (
@@ -69,8 +70,9 @@ class TasksDetector:
             with quiet_native_logs():
                 self._landmarker = vision.HandLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise ValueError(f"{self._model}: not a model of MediaPipe's hands ({first})") from None
+            raise ValueError(
+                f"{self._model}: not a model of MediaPipe's hands ({first_line(error)})"
+            ) from None
         self._time = 0
 
     def __call__(self, image: Image) -> list[Detection]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -248,8 +249,6 @@ class Scene:
 
 def frame_vertices(hands: VideoHands, model: HandModel, t: int, *, refined: bool) -> Array:
     """Meshes (G, S, 778, 3) of a frame in the world, refined or as the frame alone says."""
-    import torch
-
     cut = slice(t, t + 1)
     if refined:
         one = (hands.global_orient_in_world, hands.hand_pose, hands.betas, hands.transl_in_world)
@@ -269,8 +268,6 @@ def frame_vertices(hands: VideoHands, model: HandModel, t: int, *, refined: bool
 
 def hand_model_error(hands: VideoHands, model: HandModel) -> float:
     """Mean distance of the joints that a hand model gives from the stored ones, metres."""
-    import torch
-
     some = np.argwhere(hands.valid)[:: max(1, int(hands.valid.sum()) // 8)]
     if not len(some):
         return 0.0

@@ -32,6 +32,19 @@ def test_a_peak_is_decoded_finer_than_a_pixel(place: tuple[float, float]) -> Non
     assert found.tolist() == pytest.approx([place[0] * 192, place[1] * 256], abs=0.05)
 
 
+def test_deviations_are_the_gaussians_own() -> None:
+    """The width of what was drawn, by each axis; a bin's own width is no part of it."""
+    x, y = (
+        torch.tensor(gaussian(bins, p, s)) for bins, p, s in ((96, 0.1, 0.03), (128, -0.2, 0.07))
+    )
+    found = AxisLogits(x=x.log()[None], y=y.log()[None]).deviations()
+    assert found[0].tolist() == pytest.approx([0.03, 0.07], rel=0.01)
+    cells = CellLogits((y[:, None] * x[None, :] + 1e-30).log()[None])
+    assert cells.deviations()[0].tolist() == pytest.approx([0.03, 0.07], rel=0.01)
+    uniform = AxisLogits(x=torch.zeros(1, 96), y=torch.zeros(1, 128)).deviations()
+    assert uniform[0].tolist() == pytest.approx([12**-0.5] * 2, rel=0.01)
+
+
 def test_divergence_against_a_scalar_loop() -> None:
     torch.manual_seed(0)
     logits = AxisLogits(x=torch.randn(1, 12), y=torch.randn(1, 9))
