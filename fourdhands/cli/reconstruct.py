@@ -131,8 +131,8 @@ def reconstruct(
 def _detector(word: str, *, photo: bool) -> tuple[MakeDetector, str]:
     if word == "mediapipe":
         if photo:
-            return lambda: EachFrame(MediaPipeDetector()), "mediapipe 1"
-        return FollowingDetector, "mediapipe 1"
+            return lambda: EachFrame(MediaPipeDetector()), "mediapipe 3"
+        return FollowingDetector, "mediapipe 3"
     path = Path(word)
     kinds: dict[str, MakeDetector] = {
         ".csv": lambda: GivenHands(path),

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fourdhands.skeleton import FINGERTIPS, Side
+from fourdhands.skeleton import WRIST, Side
 from fourdhands.video.detect import Detection, Floats, Image, bbox_from_joints, corners
 from fourdhands.video.pairing import merge_duplicates
 
@@ -23,8 +23,17 @@ from fourdhands.video.pairing import merge_duplicates
 # a right hand.
 SIDE_OF_LABEL: Final = {"Left": Side.RIGHT, "Right": Side.LEFT}
 MAX_HANDS: Final = 8
-BEYOND_TIP: Final = 0.3
-"""Of a finger's last segment: MediaPipe's tips lie on the nail, MANO's where the finger ends."""
+MOVED: Final = (
+    (WRIST, 9, 0.12),
+    *((1, 0, -0.36), (3, 2, 0.13), (4, 3, 0.33)),
+    *((5, 0, -0.03), (6, 5, 0.05), (7, 6, 0.19), (8, 7, 0.37)),
+    *((9, 0, -0.03), (10, 9, 0.04), (11, 10, 0.22), (12, 11, 0.37)),
+    *((13, 0, -0.07), (15, 14, 0.16), (16, 15, 0.37)),
+    *((17, 0, -0.08), (20, 19, 0.35)),
+)
+"""MediaPipe's points and the hand model's joints are not the same: each joint, from which other one
+it has to be moved away, and how far, in parts of their distance. Tips lie on the nails instead of
+where fingers end, the wrist in its crease. Measured on 777 rendered hands (docs/reconstruct.md)."""
 MIN_PALM_SCORE: Final = 0.2
 MIN_LONE_SCORE: Final = 0.7
 """A hand that one look alone shows needs a surer side than this to count."""
@@ -232,7 +241,7 @@ def detection_of(
     joints_3d: Floats | None = None,
 ) -> Detection:
     """One hand whose side is known; as `make_detection`."""
-    joints_2d = _to_the_ends(joints_2d)
+    joints_2d = model_joints(joints_2d)
     inside = ((joints_2d >= -0.5) & (joints_2d <= np.array(image_size) - 0.5)).all(-1)
     return Detection(
         side=side,
@@ -240,14 +249,16 @@ def detection_of(
         score=float(score),
         joints_2d=joints_2d.astype(np.float32),
         joint_scores=(score * inside).astype(np.float32),
-        joints_3d=None if joints_3d is None else _to_the_ends(joints_3d).astype(np.float32),
+        joints_3d=None if joints_3d is None else joints_3d.astype(np.float32),
     )
 
 
-def _to_the_ends(joints: Floats) -> Floats:
-    """Joints (21, D) with tips where fingers end."""
-    moved, tips = joints.copy(), np.array(FINGERTIPS)
-    moved[tips] += BEYOND_TIP * (joints[tips] - joints[tips - 1])
+def model_joints(points: Floats) -> Floats:
+    """The hand model's joints (21, 2) of MediaPipe's points in the picture; see `MOVED`."""
+    joint, other = np.array([pair[:2] for pair in MOVED]).T
+    share = np.array([pair[2] for pair in MOVED])[:, None]
+    moved = points.copy()
+    moved[joint] += share * (points[joint] - points[other])
     return moved
 
 

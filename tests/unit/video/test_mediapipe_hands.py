@@ -13,10 +13,10 @@ from fourdhands.skeleton import Side
 from fourdhands.structures import HandState
 from fourdhands.video.mediapipe_hands import (
     ALL_LOOKS,
-    BEYOND_TIP,
     Look,
     MediaPipeDetector,
     make_detection,
+    model_joints,
     quiet_native_logs,
     unturn,
 )
@@ -69,7 +69,7 @@ def test_without_mediapipe_the_extra_is_named(monkeypatch):
 
 @pytest.fixture(scope="module")
 def open_palm():
-    """A right palm towards the camera, fingers up, thumb on the image's left; and its mesh."""
+    """A right palm towards the camera, fingers up, thumb on the image's left; its mesh and joints."""
     orient = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     state = HandState(
         global_orient=orient.expand(2, 3, 3),
@@ -77,19 +77,20 @@ def open_palm():
         betas=torch.zeros(2, 10),
         transl=torch.tensor((-0.1, 0.06, 0.6)).expand(2, 3),
     )
-    vertices = HandModel()(state).vertices.numpy()
+    hands = HandModel()(state)
+    vertices = hands.vertices.numpy()
     intrinsics = np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
     image = draw_hands(
         np.full((480, 640, 3), (70, 80, 90), np.uint8), vertices, [True, False], intrinsics, 1.0
     )
-    pixels = vertices[0] @ intrinsics.T
-    return image, pixels[:, :2] / pixels[:, 2:]
+    pixels = [points[0] @ intrinsics.T for points in (vertices, hands.joints.numpy())]
+    return image, *(places[:, :2] / places[:, 2:] for places in pixels)
 
 
 @pytest.mark.parametrize("looks", [ALL_LOOKS, ALL_LOOKS[:1], (Look(model=1, turns=1),)])
 def test_a_drawn_hand_is_found_once_in_place_and_on_its_side(open_palm, looks):
     pytest.importorskip("mediapipe")
-    image, pixels = open_palm
+    image, pixels, _ = open_palm
     detector = MediaPipeDetector(looks)
     low, high = pixels.min(0), pixels.max(0)
     (right,) = detector(image)
@@ -107,13 +108,23 @@ def test_nothing_is_found_where_nothing_is(shape):
     assert MediaPipeDetector()(np.full((*shape, 3), 127, np.uint8)) == []
 
 
-def test_tips_lie_where_fingers_end_and_nothing_else_moves():
-    joints = np.random.default_rng(1).uniform(20, 80, (21, 2))
-    found = make_detection("Left", 0.9, joints, (100, 100), np.pad(joints, ((0, 0), (0, 1))))
-    tips = [4, 8, 12, 16, 20]
-    rest = np.setdiff1d(np.arange(21), tips)
-    np.testing.assert_allclose(found.joints_2d[rest], joints[rest], rtol=1e-6)
-    last = joints[tips] - joints[np.array(tips) - 1]
-    moved = found.joints_2d[tips] - joints[tips]
-    np.testing.assert_allclose(moved, BEYOND_TIP * last, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found.joints_3d[:, :2], found.joints_2d, rtol=1e-6)
+def test_points_move_to_the_models_joints_however_the_hand_lies():
+    """Wrist and tips go outwards, the thumb's base inwards; a turned hand's joints turn with it."""
+    points = np.random.default_rng(1).uniform(20, 80, (21, 2))
+    moved = model_joints(points) - points
+    for joint, other in ((0, 9), (4, 3), (8, 7), (12, 11), (16, 15), (20, 19)):
+        assert moved[joint] @ (points[joint] - points[other]) > 0
+    assert moved[1] @ (points[1] - points[0]) < 0
+    turn, shift = np.array([[0.6, -0.8], [0.8, 0.6]]), np.array([3.0, -2.0])
+    np.testing.assert_allclose(
+        model_joints(points @ turn.T + shift), model_joints(points) @ turn.T + shift
+    )
+
+
+def test_joints_of_a_drawn_hand_are_the_models(open_palm):
+    pytest.importorskip("mediapipe")
+    image, _, joints = open_palm
+    (right,) = MediaPipeDetector(ALL_LOOKS[:1])(image)
+    size = np.linalg.norm(joints[12] - joints[0])
+    assert np.linalg.norm(right.joints_2d - joints, axis=-1).mean() < 0.03 * size
+    assert np.linalg.norm(right.joints_2d[12] - right.joints_2d[0]) == pytest.approx(size, rel=0.03)
