@@ -31,12 +31,15 @@ class CameraMotion:
         metric: whether translations are metres.
         intrinsics: (3, 3) pixels; None if the file does not say.
         source: for messages.
+        scene_depth: how far away what it sees typically is, behind the hands, in the unit of the
+            translations; None if nobody knows.
     """
 
     cam_from_world: Array
     metric: bool = False
     intrinsics: Array | None = None
     source: str = "camera"
+    scene_depth: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no motion of a camera.

@@ -39,6 +39,7 @@ class Estimate:
         clip: with what is not believed marked as not observed.
         wrist: (B, T, S, 3) the network's.
         placed: (B, T, S, 3) where the hand's size in the picture puts it.
+        middle: (B, T, S, 3) mean of the joints of the hand that is placed so.
         betas: (B, S, 10) means over time.
         size: (B, T, S) pixels of a hand's length.
     """
@@ -46,6 +47,7 @@ class Estimate:
     clip: ObservedClip
     wrist: Tensor
     placed: Tensor
+    middle: Tensor
     betas: Tensor
     size: Tensor
 
@@ -116,7 +118,8 @@ def estimate(clip: ObservedClip, skeleton: HandSkeleton, disagreement: float) ->
     # together, which is for `camera_motion` and the user to see
     believed = torch.where(believed.any(1, keepdim=True), believed, observed)
     size = hand_size_in_picture(clip.intrinsics, placed[..., 2])
-    return Estimate(replace(clip, observed=believed), wrist, placed, betas, size)
+    middle = placed + posed.joints.mean(-2)
+    return Estimate(replace(clip, observed=believed), wrist, placed, middle, betas, size)
 
 
 def shift_to_picture(
@@ -218,7 +221,11 @@ def _median(values: Tensor, where: Tensor) -> Tensor:
 
 
 def first_scale(estimated: Estimate, rotation: Tensor, translation: Tensor) -> list[WorldScale]:
-    """Closed-form scale of each clip; see `world_scale`."""
+    """Closed-form scale of each clip; see `world_scale`.
+
+    Hands' middles are better known than their wrists, which a wrong orientation puts nearer or
+    farther.
+    """
     clip = estimated.clip
 
     def array(values: Tensor) -> NDArray[Any]:
@@ -226,7 +233,7 @@ def first_scale(estimated: Estimate, rotation: Tensor, translation: Tensor) -> l
 
     return [
         find_world_scale(
-            array(estimated.placed[k]),
+            array(estimated.middle[k]),
             array(clip.observed[k]),
             array(rotation[k]),
             array(translation[k]),

@@ -32,6 +32,7 @@ from fourdhands.refinement.windows import Outcome, solve_all
 from fourdhands.structures import HandState
 
 UNKNOWN_SCALE: Final = math.log(2.0)  # deviation where nothing tells the scale
+SCENE_BEYOND: Final = 2.0  # times as far away as the hands is what is typically behind them
 MIN_SCALE_DEVIATION: Final = 0.01
 
 
@@ -188,14 +189,18 @@ def _prepare(
             deviations.append(1e-3)
             bounds.append((scales[-1] - 1e-9, scales[-1] + 1e-9))
         elif math.isinf(one.deviation):
-            scales.append(math.log(_still_scale(one.static, unit)))
+            guess = None if one.static else _scale_by_scene(estimated, k, camera)
+            scales.append(math.log(guess * unit if guess else _still_scale(one.static, unit)))
             deviations.append(UNKNOWN_SCALE)
+            held = one.static or guess is not None
             bounds.append(
-                (scales[-1] - 1e-9, scales[-1] + 1e-9) if one.static else _wide(scales[-1], config)
+                (scales[-1] - 1e-9, scales[-1] + 1e-9) if held else _wide(scales[-1], config)
             )
+            told = "a camera on a stand" if one.static else "the world's scale is not known"
+            if guess is not None:
+                told += ", a guess by how far away the scene is"
             notes.append(
-                f"{camera.source}: its translations do not show in the hands' motion: "
-                + ("a camera on a stand" if one.static else "the world's scale is not known")
+                f"{camera.source}: its translations do not show in the hands' motion: {told}"
             )
         else:
             scales.append(math.log(one.scale))
@@ -246,6 +251,14 @@ def _wide(log_scale: float, config: RefinementConfig) -> tuple[float, float]:
 def _still_scale(static: bool, unit: float) -> float:
     """A camera on a stand: its trajectory's noise is made too small to matter."""
     return 1e-6 if static else unit
+
+
+def _scale_by_scene(estimated: Estimate, k: int, camera: CameraMotion) -> float | None:
+    """Metres a unit if the scene is as far behind the hands as it mostly is, None if unknown."""
+    depth = estimated.middle[k, ..., 2][estimated.clip.observed[k]]
+    if not camera.scene_depth or not len(depth):
+        return None
+    return SCENE_BEYOND * float(depth.median()) / camera.scene_depth
 
 
 def _mistake(estimated: Estimate, world: _World, k: int) -> str | None:

@@ -200,7 +200,7 @@ def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
 
 
 def _solved(job: Job, found: Search, solve: CameraSolver, known: float | None) -> SolvedCamera:
-    key = key_of("camera 1", job.video_key, job.detector_key, job.camera_key, known)
+    key = key_of("camera 2", job.video_key, job.detector_key, job.camera_key, known)
     stored = job.cache.load("camera", key)
     if stored is not None:
         return SolvedCamera.from_arrays(stored)
@@ -294,10 +294,10 @@ def _refine(
     )
     evidence = [value.numpy().tobytes() for value in vars(merged.hands).values()]
     key = key_of(
-        "refined 2", config, job.prior_key, intrinsics.tolist(), job.video.fps,
+        "refined 3", config, job.prior_key, intrinsics.tolist(), job.video.fps,
         key_of(*evidence),
         merged.confidence.tolist(), merged.joints_2d.sum().item(),
-        None if camera is None else camera.cam_from_world.tolist(),
+        None if camera is None else (camera.cam_from_world.tolist(), camera.scene_depth),
     )  # fmt: skip
     file = f"refined-{name}"
     stored = job.cache.load(file, key)

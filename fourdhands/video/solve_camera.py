@@ -5,7 +5,7 @@ still background it follows the person. Hands are masked.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -116,6 +116,7 @@ def _solve_shot(
             return "structure from motion found no model"
         frames, poses = registered(reconstruction)
         points = float(np.median([one.num_points3D for one in reconstruction.images.values()]))
+        depth = scene_depth(reconstruction)
         camera = next(iter(reconstruction.cameras.values()))
         found_focal = float(camera.focal_length) / scale
     wanted = len(range(start, stop, step))
@@ -131,7 +132,7 @@ def _solve_shot(
         for before, after in pairwise(times)
         if after - before > LONGEST_GUESS
     ]
-    motion = CameraMotion(every, source="structure from motion")
+    motion = CameraMotion(every, source="structure from motion", scene_depth=depth)
     return motion, focal_length or found_focal, unplaced
 
 
@@ -220,17 +221,31 @@ def _map(
 
 def registered(reconstruction: Any) -> tuple[NDArray[np.int64], Poses]:
     """Frames in order of time, and their poses (N, 4, 4)."""
-    found = []
+    found = [(int(Path(image.name).stem), pose) for image, pose in _placed(reconstruction)]
+    found.sort(key=lambda one: one[0])
+    return np.array([frame for frame, _ in found]), np.array([pose for _, pose in found])
+
+
+def scene_depth(reconstruction: Any) -> float | None:
+    """Median over images of the median depth of the points that each sees, in the model's unit."""
+    places = {key: point.xyz for key, point in reconstruction.points3D.items()}
+    depths = []
+    for image, pose in _placed(reconstruction):
+        seen = [places[point.point3D_id] for point in image.points2D if point.has_point3D()]
+        if seen:
+            depths.append(float(np.median(np.stack(seen) @ pose[2, :3] + pose[2, 3])))
+    return float(np.median(depths)) if depths else None
+
+
+def _placed(reconstruction: Any) -> Iterator[tuple[Any, Poses]]:
+    """Images that have a pose, and it (4, 4)."""
     for image in reconstruction.images.values():
         pose = image.cam_from_world
         pose = pose() if callable(pose) else pose
-        if pose is None:
-            continue
-        matrix = np.eye(4)
-        matrix[:3] = np.asarray(pose.matrix())
-        found.append((int(Path(image.name).stem), matrix))
-    found.sort(key=lambda one: one[0])
-    return np.array([frame for frame, _ in found]), np.array([pose for _, pose in found])
+        if pose is not None:
+            matrix = np.eye(4)
+            matrix[:3] = np.asarray(pose.matrix())
+            yield image, matrix
 
 
 def between(frames: NDArray[np.int64], poses: Poses, wanted: NDArray[np.int64]) -> Poses:

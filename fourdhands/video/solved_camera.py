@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fourdhands.refinement.camera_motion import CameraMotion
 from fourdhands.video.frames import Video
@@ -41,6 +43,7 @@ class SolvedCamera:
                 arrays[f"poses-{n}"] = motion.cam_from_world
                 arrays[f"metric-{n}"] = np.array(motion.metric)
                 arrays[f"motion-{n}"] = np.array(motion.source)
+                arrays[f"depth-{n}"] = np.array(motion.scene_depth or math.nan)
         return arrays
 
     @classmethod
@@ -51,18 +54,23 @@ class SolvedCamera:
                 arrays[f"poses-{n}"],
                 metric=bool(arrays[f"metric-{n}"]),
                 source=str(arrays[f"motion-{n}"]),
+                scene_depth=_number(arrays[f"depth-{n}"]),
             )
             if f"poses-{n}" in arrays
             else None
             for n in range(int(arrays["shots"]))
         ]
-        focal = float(arrays["focal_length"])
         return cls(
             tuple(motions),
-            None if math.isnan(focal) else focal,
+            _number(arrays["focal_length"]),
             str(arrays["source"]),
             tuple(arrays["notes"].tolist()),
         )
+
+
+def _number(stored: NDArray[Any]) -> float | None:
+    value = float(stored)
+    return None if math.isnan(value) else value
 
 
 CameraSolver = Callable[[Video, Search, float | None], SolvedCamera]
