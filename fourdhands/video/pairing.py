@@ -19,7 +19,7 @@ SAME_PALM: Final = 0.15
 _PALM: Final = (0, 9)  # wrist and base of the middle finger: the same whichever side is believed
 
 MAX_STRANGENESS: Final = 9.0
-"""Arms of one person span about nine hands; see `_strangeness`."""
+"""Arms of one person span about nine hands; see `strangeness`."""
 
 HandPair = tuple[Detection | None, Detection | None]
 """Hands that are predicted together: the right one and the left one, None where there is none."""
@@ -110,7 +110,7 @@ def pair_hands(detections: Sequence[Detection]) -> list[HandPair]:
         Every hand in exactly one pair, in the order of `detections`.
     """
     rights, lefts = ([hand for hand in detections if hand.side is side] for side in Side)
-    cost = np.array([[_strangeness(right, left) for left in lefts] for right in rights])
+    cost = np.array([[strangeness(right, left) for left in lefts] for right in rights])
     cost = np.minimum(cost.reshape(len(rights), len(lefts)), MAX_STRANGENESS)
     mates = dict(zip(*linear_sum_assignment(cost), strict=True))
     mates = {row: column for row, column in mates.items() if cost[row, column] < MAX_STRANGENESS}
@@ -122,7 +122,7 @@ def pair_hands(detections: Sequence[Detection]) -> list[HandPair]:
     return sorted(pairs, key=lambda pair: min(order[id(hand)] for hand in pair if hand))
 
 
-def _strangeness(first: Detection, second: Detection) -> float:
+def strangeness(first: Detection, second: Detection) -> float:
     """Distance in hand sizes + (2 log2 of the ratio of sizes)^2: 4 for twice the size."""
     sizes = first.bbox[2:].max(), second.bbox[2:].max()
     distance = np.linalg.norm(first.bbox[:2] - second.bbox[:2]) / np.mean(sizes)
