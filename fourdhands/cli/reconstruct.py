@@ -91,7 +91,7 @@ def reconstruct(
     photo = len(source.images) == 1
     if photo:
         refine, people = False, "all"  # there is no time to refine over
-    make_detector, detector_key = _detector(detector, photo=photo)
+    make_detector, detector_key = _detector(detector, photo=photo, crowd=people == "all")
     solver, camera_key = _camera(camera)
     predictor, predictor_key = _predictor(checkpoint, mano, device)
     assets = load_assets(mano) if predictor is None else predictor.hand_model.assets
@@ -128,11 +128,11 @@ def reconstruct(
     print(f"written to {out}: {', '.join([*written, 'summary.html'])}")
 
 
-def _detector(word: str, *, photo: bool) -> tuple[MakeDetector, str]:
+def _detector(word: str, *, photo: bool, crowd: bool) -> tuple[MakeDetector, str]:
     if word == "mediapipe":
         if photo:
             return lambda: EachFrame(MediaPipeDetector()), "mediapipe 3"
-        return FollowingDetector, "mediapipe 3"
+        return lambda: FollowingDetector(crowd=crowd), f"mediapipe 3{' crowd' * crowd}"
     path = Path(word)
     kinds: dict[str, MakeDetector] = {
         ".csv": lambda: GivenHands(path),

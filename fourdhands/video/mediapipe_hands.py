@@ -41,6 +41,8 @@ MAX_FOLLOWED: Final = 4
 MIN_FOLLOW_SCORE: Final = 0.5
 MOST_WAIT: Final = 8
 """Frames between looks in all ways, at most."""
+LOOK_ROUND: Final = 15
+"""Frames after which a crowd is looked at in all ways again."""
 CUT_MARGIN: Final = 0.02
 """Hands nearer to the cut border of a tile than this fraction of its size may go on beyond it."""
 
@@ -150,17 +152,21 @@ class FollowingDetector:
 
     Every frame is looked at three times: by the model that goes on where the hand was in the frame
     before, and by both models as if the frame were a photograph. A frame in which a side is missing
-    is looked at in all ways; where that does not help for a while, more and more rarely.
+    is looked at in all ways; where that does not help for a while, more and more rarely. So is a
+    crowd, if there were more hands the last time, or that was long ago.
+
+    Args:
+        crowd: whether everybody's hands are wanted.
 
     Raises:
         ValueError: MediaPipe is missing or carries no models.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, crowd: bool = False) -> None:
+        self._crowd = crowd
         self._plain = MediaPipeDetector(ALL_LOOKS[:2])
         self._more = MediaPipeDetector(ALL_LOOKS[2:])
         self._solution = _import_solution()
-        self._wait = self._patience = 0
         self.restart()
 
     def restart(self) -> None:
@@ -168,13 +174,14 @@ class FollowingDetector:
         with quiet_native_logs():
             self._follower = self._solution.Hands(
                 static_image_mode=False,
-                max_num_hands=MAX_FOLLOWED,
+                max_num_hands=MAX_HANDS if self._crowd else MAX_FOLLOWED,
                 model_complexity=1,
                 min_detection_confidence=MIN_PALM_SCORE,
                 min_tracking_confidence=MIN_FOLLOW_SCORE,
             )
             self._follower.process(np.zeros((64, 64, 3), np.uint8))
         self._wait = self._patience = 0
+        self._count, self._since = 0, LOOK_ROUND  # hands at the last look in all ways, and frames
 
     def __call__(self, image: Image) -> list[Detection]:
         """Find the hands of the next frame (H, W, 3), every hand once."""
@@ -182,7 +189,8 @@ class FollowingDetector:
             found = list(_read(self._follower.process(image), image.shape))
         found += self._plain.all_of(image)
         hands = merge_duplicates(found)
-        if len({hand.side for hand in hands}) == len(Side):
+        self._since += 1
+        if not self._misses_some(hands):
             self._patience = 0
         elif self._wait:
             self._wait -= 1
@@ -191,7 +199,13 @@ class FollowingDetector:
             self._patience = 0 if len(more) > len(hands) else min(self._patience + 1, MOST_WAIT)
             self._wait = self._patience
             hands = more if len(more) >= len(hands) else hands
+            self._count, self._since = len(hands), 0
         return hands
+
+    def _misses_some(self, hands: Sequence[Detection]) -> bool:
+        if len({hand.side for hand in hands}) < len(Side):
+            return True
+        return self._crowd and (len(hands) < self._count or self._since > LOOK_ROUND)
 
 
 def _read(answer: Any, shape: tuple[int, ...]) -> Iterator[Detection]:

@@ -12,7 +12,6 @@ from fourdhands.errors import first_line
 from fourdhands.skeleton import Side
 from fourdhands.video.detect import Detection, Image
 from fourdhands.video.mediapipe_hands import (
-    MAX_FOLLOWED,
     MAX_HANDS,
     MIN_FOLLOW_SCORE,
     MIN_PALM_SCORE,
@@ -62,7 +61,7 @@ class TasksDetector:
             # the file's bytes: MediaPipe takes relative paths for its own folder's
             base_options=self._tasks.BaseOptions(model_asset_buffer=self._model.read_bytes()),
             running_mode=running,
-            num_hands=MAX_FOLLOWED if self._video else MAX_HANDS,
+            num_hands=MAX_HANDS,
             min_hand_detection_confidence=MIN_PALM_SCORE,
             min_tracking_confidence=MIN_FOLLOW_SCORE,
         )

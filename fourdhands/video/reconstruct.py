@@ -38,6 +38,10 @@ from fourdhands.video.track import PairTrack, follow
 
 FEWEST_FRAMES: Final = 3
 """A pair that is seen in fewer frames in all is left out."""
+FEWEST_SECONDS: Final = 0.33
+"""Nor is one beside the most persistent one a person that is seen for less time in all."""
+SHOWS: Final = 0.1
+"""A pair seen less often than this share of the most persistent one is not worth a note."""
 MOST_PAIRS: Final = 8
 _CLIP_ARRAYS: Final = ("global_orient", "hand_pose", "betas", "transl")
 
@@ -96,7 +100,7 @@ def reconstruct_video(job: Job) -> VideoHands:
     with job.watch("finding"):
         found = _search(job)
     with job.watch("following"):
-        tracks = _follow(job, found)
+        tracks, left_out = _follow(job, found)
     if not any(tracks):
         raise ValueError(
             f"{job.video.path}: no hand found ({len(found.times)} frames); they have to be at "
@@ -110,7 +114,7 @@ def reconstruct_video(job: Job) -> VideoHands:
     arrays = Assembly.empty(job.video, job.hand_model, refined_too, found, K)
     arrays.texts["focal_length_source"] = focal_source
     arrays.texts["camera_source"] = solved.source
-    notes = [*job.video.notes, *solved.notes]
+    notes = [*job.video.notes, *left_out, *solved.notes]
     skeleton = HandSkeleton(job.hand_model.assets)
     scales: dict[int, float] = {}
     with job.watch("predicting"):
@@ -162,19 +166,33 @@ def _search(job: Job) -> Search:
     return found
 
 
-def _follow(job: Job, found: Search) -> list[list[PairTrack]]:
-    """Pairs of each shot; a pair that is hardly seen is none."""
-    pairs = []
+def _follow(job: Job, found: Search) -> tuple[list[list[PairTrack]], list[str]]:
+    """Pairs of each shot, and a note on those that are left out; one that is hardly seen is none.
+
+    All are followed whether they are wanted or not: who is there tells whose hand is whose.
+    """
+    pairs, left_out = [], 0
     for start, stop in found.shots:
         tracks = follow(
             found.detections[start:stop],
             job.video.fps,
             job.video.image_size,
-            most_pairs=MOST_PAIRS if job.all_people else 1,
+            most_pairs=MOST_PAIRS,
         )
-        fewest = min(FEWEST_FRAMES, stop - start)
-        pairs.append([track for track in tracks if len(track) >= fewest])
-    return pairs
+        lasts = min(FEWEST_FRAMES, stop - start)
+        lasts_beside = min(max(FEWEST_FRAMES, FEWEST_SECONDS * job.video.fps), stop - start)
+        tracks = [
+            track for k, track in enumerate(tracks) if len(track) >= (lasts_beside if k else lasts)
+        ]
+        if not job.all_people:
+            shown = [len(track) for track in tracks]
+            left_out = max(left_out, sum(n >= SHOWS * shown[0] for n in shown) - 1)
+            tracks = tracks[:1]
+        pairs.append(tracks)
+    if not left_out:
+        return pairs, []
+    people = f"{left_out} other {'person' if left_out == 1 else 'people'}"
+    return pairs, [f"the hands of {people} are left out: see --people all"]
 
 
 def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
@@ -219,7 +237,7 @@ def _network(
     if job.predictor is None:
         return {}
     key = key_of(
-        "network 1", job.video_key, job.detector_key, job.predictor_key, job.all_people,
+        "network 2", job.video_key, job.detector_key, job.predictor_key, job.all_people,
         intrinsics.tolist(),
     )  # fmt: skip
     names = [(n, g) for n, pairs in enumerate(tracks) for g in range(len(pairs))]
