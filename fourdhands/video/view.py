@@ -30,7 +30,8 @@ FRAME_WIDTH: Final = 640
 KEPT_FRAMES: Final = 400
 REMEDY: Final = "install it with `pip install -c constraints.txt -e '.[view]'`"
 _UNREFINED: Final = (150, 150, 150)
-_FRUSTUM: Final = 0.12  # metres
+_FRUSTUM: Final = 0.14  # metres, of its picture's width
+_FIELD: Final = np.radians(45)  # of the view, upright
 _LINE: Final = 0.002
 
 
@@ -100,7 +101,6 @@ class Scene:
         self._meshes: OrderedDict[tuple[int, bool], Array] = OrderedDict()
         self._playing_since: tuple[float, int] | None = None
         server.gui.set_panel_label("fourdhands")
-        server.scene.set_up_direction("-y")
         self._controls()
         self._objects()
         self._first_look()
@@ -154,28 +154,33 @@ class Scene:
                     f"{name}/trail", trail, colour, thickness=_LINE, visible=False
                 )
         width, height = (float(value) for value in hands.image_size)
-        fov = 2 * np.arctan(height / 2 / float(hands.intrinsics[1, 1]))
+        half_height = height / 2 / float(hands.intrinsics[1, 1])  # of its picture, a metre away
+        half_width = half_height * width / height
+        # viser sizes frusta by the cube root of their volume
+        root = float(np.cbrt(half_width * half_height / 3))
         self._frustum = scene.add_camera_frustum(
             "/camera",
-            fov,
+            2 * np.arctan(half_height),
             width / height,
-            scale=_FRUSTUM,
+            scale=_FRUSTUM / (2 * half_width) * root,
             thickness=_LINE,
             image=self._pictures(0),
         )
 
     def _first_look(self) -> None:
-        """From the video's camera, a little to the right and above."""
+        """At all of the hands and the camera, from behind it, the right and above."""
         hands = self._hands
-        valid = hands.valid
-        points = hands.joints_in_world[valid].reshape(-1, 3) if valid.any() else np.zeros((1, 3))
-        centre = np.median(points, 0)
-        start = camera_places(hands)[0]
-        away = 0.6 * float(np.linalg.norm(centre - start)) + 0.2
+        places = camera_places(hands)
+        points = np.concatenate((hands.joints_in_world[hands.valid].reshape(-1, 3), places))
+        low, high = np.percentile(points, (2, 98), axis=0)
+        away = 0.5 * float(np.linalg.norm(high - low)) / np.sin(_FIELD / 2)
+        world_from_cam = np.asarray(hands.cam_from_world[0, :3, :3], np.float64).T
         initial = self._server.initial_camera
-        initial.position = centre + away * np.array((0.5, -0.35, -0.8))
-        initial.look_at = centre
-        initial.up = (0.0, -1.0, 0.0)
+        initial.fov = _FIELD
+        initial.look_at = (low + high) / 2
+        initial.position = initial.look_at + away * world_from_cam @ (0.75, -0.4, -0.53)
+        initial.up = world_from_cam @ (0.0, -1.0, 0.0)
+        self._server.scene.set_up_direction(tuple(initial.up.tolist()))
 
     def show(self, t: int) -> None:
         """Show a frame."""
