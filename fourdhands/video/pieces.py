@@ -69,12 +69,18 @@ def make_pieces(frames: Sequence[Sequence[Detection]], fps: float) -> list[Piece
         ).reshape(len(growing), len(detections))
         rows, columns = linear_sum_assignment(np.minimum(cost, REACH))
         linked = dict(zip(columns.tolist(), rows.tolist(), strict=True))
+        unsure: set[int] = set()
         for column, hand in enumerate(detections):
             row = linked.get(column)
             if row is not None and cost[row, column] < REACH and _is_certain(cost, row, column):
                 growing[row][frame] = hand
             else:
                 growing.append({frame: hand})
+                unsure |= set(np.flatnonzero(cost[:, column] < REACH).tolist())
+        # those that may go on in a new one end there, or they would make all that follows unsure
+        ended = {row for row in unsure if _end(growing[row]) < frame}
+        done += [Piece(growing[row]) for row in sorted(ended)]
+        growing = [hands for row, hands in enumerate(growing) if row not in ended]
     done += [Piece(hands) for hands in growing]
     return [part for piece in done for part in _split(piece, fps)]
 

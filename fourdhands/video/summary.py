@@ -17,11 +17,14 @@ from fourdhands.skeleton import Side
 from fourdhands.video.phases import Stopwatch
 from fourdhands.video.results import VideoHands
 
+_LINES: Final = ("-", "--", "-.", ":")
+"""Of the people in turn."""
 NEAR: Final = 0.1
 """Parts of a hand's box within which its joints count as lying on what was detected."""
 _STYLE: Final = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;"
     "color:#282c34}table{border-collapse:collapse}td,th{padding:.2em 1em .2em 0;text-align:left}"
+    "th{white-space:nowrap}"
     "img,video{max-width:100%}"
 )
 
@@ -104,15 +107,17 @@ def _plot(hands: VideoHands) -> str:
         for side in Side:
             colour = tuple(value / 255 for value in SIDE_COLOURS[side])
             confidence = np.where(hands.observed[g, :, side], hands.confidence[g, :, side], np.nan)
-            top.plot(times, confidence, color=colour, label=side.name.lower() if g == 0 else None)
+            label = side.name.lower() + (f" {g + 1}" if len(hands.valid) > 1 else "")
+            style = _LINES[g % len(_LINES)]
+            top.plot(times, confidence, style, color=colour, label=label)
             filled = hands.completed[g, :, side]
             top.plot(times[filled], np.zeros(filled.sum()), "|", color=colour)
-            bottom.plot(times, 100 * off[g, :, side], color=colour)
+            bottom.plot(times, 100 * off[g, :, side], style, color=colour)
     for cut in times[1:][np.diff(hands.shot) > 0]:
         top.axvline(cut, color="grey", linewidth=0.8)
         bottom.axvline(cut, color="grey", linewidth=0.8)
     top.set(ylabel="confidence", ylim=(-0.05, 1.05))
-    top.legend(loc="lower right")
+    top.legend(loc="lower right", ncols=len(hands.valid))
     bottom.axhline(100 * NEAR, color="grey", linewidth=0.8, linestyle="--")
     bottom.set(ylabel="distance, % of box", xlabel="seconds", ylim=(0, None))
     buffer = io.BytesIO()

@@ -5,6 +5,8 @@ import pytest
 
 from fourdhands.skeleton import Side
 from fourdhands.video.detect import Detection
+from fourdhands.video.people import count_people
+from fourdhands.video.pieces import make_pieces
 from fourdhands.video.track import follow, smooth_boxes
 
 R, L = Side.RIGHT, Side.LEFT
@@ -100,3 +102,27 @@ def test_long_gaps_are_not_bridged():
     seen[:10] = seen[40:] = True
     _, filled = smooth_boxes(np.tile(np.float32((9, 9, 5, 5)), (60, 1)), seen, 30.0)
     assert filled.tolist() == seen.tolist()
+
+
+def test_each_of_two_people_keeps_their_own_hands():
+    # hands that are seen as often, and as sure: only where they are tells whose they are
+    xs = {(R, 0): 200, (L, 0): 400, (R, 1): 900, (L, 1): 1100}
+    frames = []
+    for t in range(90):
+        hidden = {(L, 0): t >= 40, (R, 1): t < 45}  # one goes, then another one comes
+        frames.append([hand(side, x) for (side, k), x in xs.items() if not hidden.get((side, k))])
+    tracks = follow(frames, 30.0, SIZE, most_pairs=4)
+    assert len(tracks) == 2
+    for track in tracks:
+        person = 0 if places(track, R)[50] == 200 else 1
+        assert set(places(track, R).values()) == {xs[R, person]}
+        assert set(places(track, L).values()) == {xs[L, person]}
+
+
+def test_ghosts_and_labels_make_no_people():
+    frames = [[hand(R, 300), hand(R if t < 40 else L, 900)] for t in range(90)]
+    for t in (12, 13, 14, 60, 61):
+        frames[t].append(hand(L, 600, score=0.6))
+    assert count_people(make_pieces(frames, 30.0), 30.0) == 1
+    frames = [[*hands, hand(R, 600)] for hands in frames]
+    assert count_people(make_pieces(frames, 30.0), 30.0) >= 2
