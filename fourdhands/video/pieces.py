@@ -19,6 +19,8 @@ DOUBT: Final = 0.2
 """Hand sizes: where two links are nearer alike, neither is made."""
 OTHER_LABEL: Final = 0.15
 """Hand sizes that a changed label counts as."""
+OTHER_SIZE: Final = 0.4
+"""Hand sizes that twice the size counts as: a detector may take some fingers for a hand."""
 LONGEST_HOLE: Final = 0.1
 """Seconds that a piece may go without a detection."""
 PERSISTENT: Final = 0.17
@@ -107,7 +109,8 @@ def _link_cost(hands: dict[int, Detection], hand: Detection, frame: int) -> floa
     if len(now) != len(points):
         now, points = now.mean(0, keepdims=True), points.mean(0, keepdims=True)
     distance = np.linalg.norm(now - points, axis=-1).mean() / size
-    return float(distance + OTHER_LABEL * (hand.side is not end.side))
+    growth = abs(np.log2(hand.bbox[2:].max() / end.bbox[2:].max()))
+    return float(distance + OTHER_LABEL * (hand.side is not end.side) + OTHER_SIZE * growth)
 
 
 def palm_points(hand: Detection) -> Floats:

@@ -39,7 +39,7 @@ from fourdhands.video.track import PairTrack, follow
 FEWEST_FRAMES: Final = 3
 """A pair that is seen in fewer frames in all is left out."""
 FEWEST_SECONDS: Final = 0.33
-"""Nor is one beside the most persistent one a person that is seen for less time in all."""
+"""Nor is one beside the most persistent one a person that never shows for so long, with holes."""
 SHOWS: Final = 0.1
 """A pair seen less often than this share of the most persistent one is not worth a note."""
 MOST_PAIRS: Final = 8
@@ -179,11 +179,10 @@ def _follow(job: Job, found: Search) -> tuple[list[list[PairTrack]], list[str]]:
             job.video.image_size,
             most_pairs=MOST_PAIRS,
         )
-        lasts = min(FEWEST_FRAMES, stop - start)
-        lasts_beside = min(max(FEWEST_FRAMES, FEWEST_SECONDS * job.video.fps), stop - start)
-        tracks = [
-            track for k, track in enumerate(tracks) if len(track) >= (lasts_beside if k else lasts)
-        ]
+        fewest = min(FEWEST_FRAMES, stop - start)
+        lasting = min(max(FEWEST_FRAMES, round(FEWEST_SECONDS * job.video.fps)), stop - start)
+        tracks = [track for track in tracks if len(track) >= fewest]
+        tracks = tracks[:1] + [track for track in tracks[1:] if _lasts(track, lasting)]
         if not job.all_people:
             shown = [len(track) for track in tracks]
             left_out = max(left_out, sum(n >= SHOWS * shown[0] for n in shown) - 1)
@@ -193,6 +192,12 @@ def _follow(job: Job, found: Search) -> tuple[list[list[PairTrack]], list[str]]:
         return pairs, []
     people = f"{left_out} other {'person' if left_out == 1 else 'people'}"
     return pairs, [f"the hands of {people} are left out: see --people all"]
+
+
+def _lasts(pair: PairTrack, frames: int) -> bool:
+    """Whether so many frames, one soon after the other, show a pair."""
+    seen = np.array(sorted(pair.hands[0].keys() | pair.hands[1].keys()))
+    return bool((seen[frames - 1 :] - seen[: len(seen) - frames + 1] < 1.5 * frames).any())
 
 
 def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:

@@ -13,6 +13,8 @@ from fourdhands.skeleton import Side
 from fourdhands.structures import HandState
 from fourdhands.video.mediapipe_hands import (
     ALL_LOOKS,
+    LOOK_ROUND,
+    FollowingDetector,
     Look,
     MediaPipeDetector,
     make_detection,
@@ -128,3 +130,34 @@ def test_joints_of_a_drawn_hand_are_the_models(open_palm):
     size = np.linalg.norm(joints[12] - joints[0])
     assert np.linalg.norm(right.joints_2d - joints, axis=-1).mean() < 0.03 * size
     assert np.linalg.norm(right.joints_2d[12] - right.joints_2d[0]) == pytest.approx(size, rel=0.03)
+
+
+def test_a_crowd_is_looked_at_again_where_hands_are_missed(monkeypatch):
+    pytest.importorskip("mediapipe")
+    joints = np.linspace((0, 0), (9, 9), 21)
+    hands = [
+        make_detection("Left", 0.9, joints, (99, 99)),
+        make_detection("Right", 0.9, 60 + joints, (99, 99)),
+        make_detection("Right", 0.9, np.array((60, 0)) + joints, (99, 99)),
+    ]
+    seen, looks = 2, 0  # by the plain looks; how often it was looked in all ways
+
+    class Looks:
+        def __init__(self, ways):
+            self.all = len(ways) > 2
+
+        def all_of(self, image):
+            nonlocal looks
+            looks += self.all
+            return hands if self.all else hands[:seen]
+
+    monkeypatch.setattr("fourdhands.video.mediapipe_hands.MediaPipeDetector", Looks)
+    image = np.full((48, 64, 3), 127, np.uint8)
+    one, crowd = FollowingDetector(), FollowingDetector(crowd=True)
+    assert len(one(image)) == 2 and looks == 0
+    assert len(crowd(image)) == 3 and looks == 1  # the first time
+    assert len(crowd(image)) == 3 and looks == 2  # where one is missed
+    seen = 3
+    for _ in range(LOOK_ROUND + 1):
+        assert len(crowd(image)) == 3
+    assert looks == 3  # once a round
