@@ -8,6 +8,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fourdhands.skeleton import NUM_SIDES, Side
 from fourdhands.video.pairing import strangeness
@@ -43,13 +44,13 @@ def count_people(pieces: Sequence[Piece], fps: float) -> int:
         fps: frames a second.
     """
     end = 1 + max((piece.last for piece in pieces), default=0)
-    seen = np.zeros((NUM_SIDES, end), int)
+    seen = np.zeros((NUM_SIDES, end), np.int64)
     for piece in pieces:
         if len(piece.hands) >= PERSISTENT * fps:
             seen[int(piece.right_cost() > 0), list(piece.hands)] += 1
     frames = max(1, round(min(CROWD * fps, end / 2)))
 
-    def lasting(counts: np.ndarray) -> int:
+    def lasting(counts: NDArray[np.int64]) -> int:
         """The greatest count that so many frames reach."""
         return int(np.sort(counts)[-frames])
 
