@@ -5,12 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
-from fourdhands.hands.mano import HandModel
-from fourdhands.rendering.overlay import draw_hands
 from fourdhands.skeleton import Side
-from fourdhands.structures import HandState
 from fourdhands.video.mediapipe_hands import (
     ALL_LOOKS,
     LOOK_ROUND,
@@ -22,6 +18,7 @@ from fourdhands.video.mediapipe_hands import (
     quiet_native_logs,
     unturn,
 )
+from tests.helpers.open_palm import draw_open_palm
 
 
 def test_labels_of_the_mirrored_interface_are_swapped():
@@ -71,22 +68,7 @@ def test_without_mediapipe_the_extra_is_named(monkeypatch):
 
 @pytest.fixture(scope="module")
 def open_palm():
-    """A right palm towards the camera, fingers up, thumb on the image's left; its mesh and joints."""
-    orient = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    state = HandState(
-        global_orient=orient.expand(2, 3, 3),
-        hand_pose=torch.eye(3).expand(2, 15, 3, 3),
-        betas=torch.zeros(2, 10),
-        transl=torch.tensor((-0.1, 0.06, 0.6)).expand(2, 3),
-    )
-    hands = HandModel()(state)
-    vertices = hands.vertices.numpy()
-    intrinsics = np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
-    image = draw_hands(
-        np.full((480, 640, 3), (70, 80, 90), np.uint8), vertices, [True, False], intrinsics, 1.0
-    )
-    pixels = [points[0] @ intrinsics.T for points in (vertices, hands.joints.numpy())]
-    return image, *(places[:, :2] / places[:, 2:] for places in pixels)
+    return draw_open_palm()
 
 
 @pytest.mark.parametrize("looks", [ALL_LOOKS, ALL_LOOKS[:1], (Look(model=1, turns=1),)])

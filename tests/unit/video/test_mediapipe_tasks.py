@@ -8,7 +8,7 @@ import pytest
 from fourdhands.skeleton import Side
 from fourdhands.video.mediapipe_hands import ALL_LOOKS, MediaPipeDetector
 from fourdhands.video.mediapipe_tasks import TasksDetector
-from tests.unit.video.test_mediapipe_hands import open_palm  # noqa: F401
+from tests.helpers.open_palm import draw_open_palm
 
 mediapipe = pytest.importorskip("mediapipe")
 
@@ -41,8 +41,8 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("video", [False, True])
-def test_the_same_hand_on_the_same_side(model, open_palm, video):  # noqa: F811
-    palm, _ = open_palm
+def test_the_same_hand_on_the_same_side(model, video):
+    palm = draw_open_palm().image
     detector, other = TasksDetector(model, video=video), MediaPipeDetector(ALL_LOOKS[:1])
     for image, side in ((palm, Side.RIGHT), (np.ascontiguousarray(palm[:, ::-1]), Side.LEFT)):
         detector.restart()
