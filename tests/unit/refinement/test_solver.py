@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from fourdhands.refinement import windows
 from fourdhands.refinement.camera_motion import CameraMotion
@@ -81,6 +82,22 @@ def test_windows_agree_on_one_scale() -> None:
     assert abs(off[0]) < 0.1 and abs(off[1] - off[0]) < 0.02, off
     deviations = [float(found.world_scale_deviation) for found in (whole, pieces)]
     assert 0.5 < deviations[1] / deviations[0] < 2, deviations
+
+
+def test_a_scale_that_hands_do_not_tell_is_guessed_by_the_scene() -> None:
+    """Hands carried along with the camera: any scale would do."""
+    one = clip(2, 32, "static", SEEN)
+    poses = np.tile(np.eye(4), (32, 1, 1))
+    poses[:, 0, 3] = np.linspace(0, 3, 32)
+    poses[:, :3, :3] = Rotation.from_rotvec(
+        np.outer(np.linspace(0, 0.2, 32), (0, 1, 0))
+    ).as_matrix()
+    depth = float(one.true_joints[..., 2].median())
+    camera = CameraMotion(poses, scene_depth=10.0, source="solver")
+    found = _refine(one.observed, CONFIG, camera=camera)
+    assert float(found.world_scale) == pytest.approx(2 * depth / 10, rel=0.1)
+    assert torch.isinf(found.world_scale_deviation).all()
+    assert "a guess by how far away the scene is" in found.notes[0]
 
 
 def test_what_windows_know_adds_up() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from fourdhands.skeleton import NUM_JOINTS, Side
 from fourdhands.video.detect import Detection
 from fourdhands.video.frames import Video
 from fourdhands.video.search import Search
-from fourdhands.video.solve_camera import background, between, camera_of_file, solve_camera
+from fourdhands.video.solve_camera import (
+    background,
+    between,
+    camera_of_file,
+    scene_depth,
+    solve_camera,
+)
 from fourdhands.video.solved_camera import SolvedCamera
 
 
@@ -76,10 +83,30 @@ def test_each_shot_takes_its_part_of_a_file(tmp_path: Path) -> None:
 def test_a_solved_camera_survives_its_file() -> None:
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, 0, 3] = 1, 2, 3
-    solved = SolvedCamera((None, CameraMotion(poses, metric=True, source="x")), 500.0, "y", ("z",))
+    motion = CameraMotion(poses, metric=True, source="x", scene_depth=2.5)
+    solved = SolvedCamera((None, motion), 500.0, "y", ("z",))
     again = SolvedCamera.from_arrays(solved.to_arrays())
     assert again.motion[0] is None and again.motion[1] is not None
     assert again.motion[1].metric and (again.motion[1].cam_from_world == poses).all()
+    assert again.motion[1].scene_depth == 2.5
     assert (again.focal_length, again.source, again.notes) == (500.0, "y", ("z",))
     nothing = SolvedCamera((None,), None, "")
     assert SolvedCamera.from_arrays(nothing.to_arrays()) == nothing
+
+
+def test_the_scenes_depth_is_that_of_what_images_see() -> None:
+    """Two images of three have a place; the second one, a metre ahead, sees the nearer points."""
+    points = {k: SimpleNamespace(xyz=np.array((0.1 * k, 0, 3.0 + k))) for k in range(5)}
+
+    def image(forward: float | None, seen: list[int]) -> SimpleNamespace:
+        pose = np.hstack((np.eye(3), [[0], [0], [-(forward or 0)]]))
+        return SimpleNamespace(
+            cam_from_world=None if forward is None else SimpleNamespace(matrix=lambda: pose),
+            points2D=[SimpleNamespace(point3D_id=k, has_point3D=lambda: True) for k in seen]
+            + [SimpleNamespace(point3D_id=-1, has_point3D=lambda: False)],
+        )
+
+    images = {0: image(0.0, [2, 3, 4]), 1: image(1.0, [0, 1, 2]), 2: image(None, [0, 4])}
+    solved = SimpleNamespace(points3D=points, images=images)
+    assert scene_depth(solved) == pytest.approx((6.0 + 3.0) / 2)
+    assert scene_depth(SimpleNamespace(points3D={}, images={})) is None
