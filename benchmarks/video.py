@@ -35,11 +35,12 @@ from fourdhands.data.synthetic.stage import Stage
 from fourdhands.evaluation.samples import HandSamples, Pair
 from fourdhands.evaluation.trajectories import aligned_in_world
 from fourdhands.files import replacing
-from fourdhands.geometry.camera import project
 from fourdhands.hands.mano import HandModel
 from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.rendering.lighting import Lighting
 from fourdhands.rendering.raster import Rasterizer
+from fourdhands.rendering.visibility import visible_joints
+from fourdhands.skeleton import Side
 from fourdhands.video.overlay import video_file
 from fourdhands.video.results import VideoHands
 
@@ -52,8 +53,13 @@ SCENES = SceneConfig(
     truncated_share=0,
     camera=CameraConfig(moving_share=1, wide_share=0, principal_offset=0),
 )
-LEAST_SPEED = 0.1
-"""Metres a second: the camera is carried past the hands, not worn by their owner."""
+LEAST_SPEED = 0.15
+"""Metres a second: hands move as much, and do not tell how far a slower camera goes."""
+LEAST_SHOWN = 0.8
+"""Of the frames, that show most of a hand: not hidden by the person's own arms."""
+SHOWN = "shown.npy"
+LOOKS = 15
+"""Frames from one to the next at which that is looked at, in pictures of a quarter of the size."""
 PAPER = 1536
 """Pixels of a wall's picture."""
 ROWS = {
@@ -99,23 +105,22 @@ class Clip:
         """(T, S, 21, 3) camera frame."""
         return self.scene.geometry.joints
 
-    def shown(self) -> NDArray[np.bool_]:
-        """(T, S): whether the picture shows most of a hand."""
-        pixels = project(self.joints, torch.from_numpy(self.intrinsics).float()).numpy()
-        inside = ((pixels > 0) & (pixels < np.array(SCENES.image_size) - 1)).all(-1)
-        return np.asarray(inside.mean(-1) > 0.5)
-
 
 def clips(count: int, frames: int, seed: int, model: HandModel) -> list[Clip]:
-    """The first clips of a seed's stream whose camera goes far enough."""
+    """The first clips of a seed's stream whose camera goes far enough, and sees both hands."""
     stage = Stage(SCENES, model, num_frames=frames, fps=FPS)
     found: list[Clip] = []
     number = 0
     while len(found) < count:
         scene = stage.scene(np.random.default_rng((seed, number)))
-        if _length(scene.camera.position) > LEAST_SPEED * frames / FPS:
-            found.append(Clip(number, scene, (seed, number, 1)))
+        clip = Clip(number, scene, (seed, number, 1))
         number += 1
+        if _length(scene.camera.position) < LEAST_SPEED * frames / FPS:
+            continue
+        film = Film(clip, model, divisor=4)
+        shown = np.stack([film.frame(t)[1] for t in range(0, frames, LOOKS)])
+        if (shown.mean(0) >= LEAST_SHOWN).all():
+            found.append(clip)
     return found
 
 
@@ -124,22 +129,54 @@ def _length(places: Array) -> float:
     return float(np.linalg.norm(np.diff(places[:: int(FPS / 5)], axis=0), axis=1).sum())
 
 
+class Film:
+    """A clip as somebody would film it.
+
+    Args:
+        clip: what happens.
+        model: of the hands.
+        divisor: of the picture's sides.
+    """
+
+    def __init__(self, clip: Clip, model: HandModel, divisor: int = 1) -> None:
+        self._clip, self._rng = clip, np.random.default_rng(clip.seed)
+        self._wardrobe = Wardrobe(model, AppearanceConfig(people=1, occluder_share=0), 1, self._rng)
+        self._look = self._wardrobe.choose(self._rng, clip.scene)
+        self._light, self._room = Lighting.sample(self._rng), Room.of(self._rng, clip.scene)
+        self._size = (SCENES.image_size[0] // divisor, SCENES.image_size[1] // divisor)
+        self._renderer = Rasterizer(self._size[1], self._size[0])
+        scale = np.array([[1, 0, (1 - divisor) / 2], [0, 1, (1 - divisor) / 2], [0, 0, divisor]])
+        self._intrinsics = scale / divisor @ clip.intrinsics
+
+    def frame(self, t: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The picture, and whether it shows most of each hand (S,)."""
+        scene, poses = self._clip.scene, self._clip.cam_from_world
+        surfaces, owners = self._wardrobe.dress(self._look, scene, t)
+        turn = scene.camera.rotation[t] @ scene.camera.rotation[0].T
+        directions = (self._light.directions @ turn.T).astype(np.float32)
+        behind = self._room.seen(self._intrinsics, poses[t], *self._size)
+        picture = self._renderer.render(
+            surfaces, self._intrinsics, replace(self._light, directions=directions), behind
+        )
+        shown = []
+        for side in Side:
+            own = [k + 1 for k, owner in enumerate(owners) if owner.side is side and owner.bare]
+            joints = self._clip.joints[t, side].numpy()
+            shown.append(visible_joints(joints, picture, self._intrinsics, own).mean() > 0.5)
+        grain = self._rng.normal(0, 2, picture.rgb.shape)
+        return (picture.rgb + grain).round().clip(0, 255).astype(np.uint8), np.array(shown)
+
+
 def write_clip(clip: Clip, model: HandModel, path: Path) -> None:
-    """As somebody would film it."""
-    scene, (width, height) = clip.scene, SCENES.image_size
-    rng = np.random.default_rng(clip.seed)
-    wardrobe = Wardrobe(model, AppearanceConfig(people=1, occluder_share=0), 1, rng)
-    look, light, room = wardrobe.choose(rng, scene), Lighting.sample(rng), Room.of(rng, scene)
-    renderer = Rasterizer(height, width)
+    """The video, and beside it which hands its frames show, (T, S)."""
+    film, shown = Film(clip, model), []
     with video_file(path, FPS, SCENES.image_size) as sink:
-        for t in tqdm(range(len(scene.times)), desc="filming", unit="frame"):
-            surfaces, _ = wardrobe.dress(look, scene, t)
-            turn = scene.camera.rotation[t] @ scene.camera.rotation[0].T
-            turned = replace(light, directions=(light.directions @ turn.T).astype(np.float32))
-            behind = room.seen(clip.intrinsics, clip.cam_from_world[t], width, height)
-            picture = renderer.render(surfaces, clip.intrinsics, turned, behind).rgb
-            grain = rng.normal(0, 2, picture.shape)
-            sink((picture + grain).round().clip(0, 255).astype(np.uint8))
+        for t in tqdm(range(len(clip.scene.times)), desc="filming", unit="frame"):
+            picture, visible = film.frame(t)
+            sink(picture)
+            shown.append(visible)
+    with replacing(path.with_name(SHOWN)) as partial, partial.open("wb") as file:
+        np.save(file, np.stack(shown))
 
 
 @dataclass(frozen=True)
@@ -195,7 +232,7 @@ def _paper(rng: np.random.Generator) -> NDArray[np.uint8]:
     return cloud.clip(0, 255).astype(np.uint8)
 
 
-def camera_figures(hands: VideoHands, clip: Clip) -> dict[str, float]:
+def camera_figures(hands: VideoHands, clip: Clip, shown: NDArray[np.bool_]) -> dict[str, float]:
     """How well the camera is known."""
     true = clip.cam_from_world
     own = hands.cam_from_world.astype(np.float64)
@@ -214,9 +251,8 @@ def camera_figures(hands: VideoHands, clip: Clip) -> dict[str, float]:
         "worst rotation": float(off.max()),
         "focal length": 100 * abs(float(hands.intrinsics[0, 0]) / focal - 1),
         "scale": 100 * abs(float(np.log(scale))),
-        "hands found": 100 * float((hands.observed[0] & clip.shown()).sum())
-        / float(clip.shown().sum()),
-    }  # fmt: skip
+        "hands found": 100 * float((hands.observed[0] & shown).sum() / shown.sum()),
+    }
 
 
 def fit(places: Tensor, known: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -229,10 +265,12 @@ def _places(poses: Array) -> Array:
     return -np.einsum("tji,tj->ti", poses[:, :3, :3], poses[:, :3, 3])
 
 
-def hand_figures(hands: VideoHands, clip: Clip) -> dict[str, dict[str, float]]:
+def hand_figures(
+    hands: VideoHands, clip: Clip, shown: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
     """How well the hands are known in the world, in each of the `ROWS`."""
     true = _samples(clip.joints, clip.cam_from_world)
-    valid = torch.from_numpy(hands.observed[0] & clip.shown())
+    valid = torch.from_numpy(hands.observed[0] & shown)
     by_frame = torch.from_numpy(hands.frame_joints[0])
     solved, metric = solver_poses(hands, clip)
     found = {
@@ -312,7 +350,7 @@ def run(clip: Clip, model: HandModel, folder: Path, checkpoint: Path | None) -> 
     """One clip through the program; what an interrupted benchmark filmed is not filmed again."""
     folder.mkdir(parents=True, exist_ok=True)
     video = folder / "clip.mp4"
-    if not video.exists():
+    if not (folder / SHOWN).exists():
         write_clip(clip, model, video)
     shutil.rmtree(folder / "out", ignore_errors=True)  # its phases would go on, and cost less
     work = time.process_time()
@@ -322,12 +360,13 @@ def run(clip: Clip, model: HandModel, folder: Path, checkpoint: Path | None) -> 
     )  # fmt: skip
     work = time.process_time() - work
     hands = VideoHands.load(folder / "out" / "hands.npz")
-    camera = camera_figures(hands, clip)
+    shown = np.load(folder / SHOWN)
+    camera = camera_figures(hands, clip, shown)
     camera["CPU"] = work
     camera["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {
         "camera": camera,
-        "hands": hand_figures(hands, clip),
+        "hands": hand_figures(hands, clip, shown),
         "notes": [str(note) for note in hands.notes],
     }
 

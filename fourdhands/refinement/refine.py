@@ -32,7 +32,7 @@ from fourdhands.refinement.windows import Outcome, solve_all
 from fourdhands.structures import HandState
 
 UNKNOWN_SCALE: Final = math.log(2.0)  # deviation where nothing tells the scale
-SCENE_BEYOND: Final = 2.0  # times as far away as the hands is what is typically behind them
+SCENE_BEYOND: Final = 2.5  # times as far away as the hands is what is typically behind them
 MIN_SCALE_DEVIATION: Final = 0.01
 
 

@@ -7,6 +7,7 @@ models, so that pip alone is enough and nothing is downloaded.
 import os
 import re
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,16 +100,17 @@ class MediaPipeDetector:
         solution = _import_solution()
         with quiet_native_logs():
             self._models = {
-                model: solution.Hands(
-                    static_image_mode=True,
-                    max_num_hands=MAX_HANDS,
-                    model_complexity=model,
-                    min_detection_confidence=MIN_PALM_SCORE,
+                model: _started(
+                    self,
+                    solution.Hands(
+                        static_image_mode=True,
+                        max_num_hands=MAX_HANDS,
+                        model_complexity=model,
+                        min_detection_confidence=MIN_PALM_SCORE,
+                    ),
                 )
                 for model in {look.model for look in self._looks}
             }
-            for model in self._models.values():  # threads load the networks, and chat as they do
-                model.process(np.zeros((64, 64, 3), np.uint8))
 
     def __call__(self, image: Image) -> list[Detection]:
         """Find the hands of an RGB image (H, W, 3), every hand once."""
@@ -166,20 +168,26 @@ class FollowingDetector:
         self._crowd = crowd
         self._plain = MediaPipeDetector(ALL_LOOKS[:2])
         self._more = MediaPipeDetector(ALL_LOOKS[2:])
-        self._solution = _import_solution()
-        self.restart()
+        with quiet_native_logs():
+            self._follower = _started(
+                self,
+                _import_solution().Hands(
+                    static_image_mode=False,
+                    max_num_hands=MAX_HANDS if crowd else MAX_FOLLOWED,
+                    model_complexity=1,
+                    min_detection_confidence=MIN_PALM_SCORE,
+                    min_tracking_confidence=MIN_FOLLOW_SCORE,
+                ),
+            )
+        self._forget()
 
     def restart(self) -> None:
         """Forget the frames before, as after a cut."""
         with quiet_native_logs():
-            self._follower = self._solution.Hands(
-                static_image_mode=False,
-                max_num_hands=MAX_HANDS if self._crowd else MAX_FOLLOWED,
-                model_complexity=1,
-                min_detection_confidence=MIN_PALM_SCORE,
-                min_tracking_confidence=MIN_FOLLOW_SCORE,
-            )
-            self._follower.process(np.zeros((64, 64, 3), np.uint8))
+            self._follower.reset()
+        self._forget()
+
+    def _forget(self) -> None:
         self._wait = self._patience = 0
         self._count, self._since = 0, LOOK_ROUND  # hands at the last look in all ways, and frames
 
@@ -206,6 +214,16 @@ class FollowingDetector:
         if len({hand.side for hand in hands}) < len(Side):
             return True
         return self._crowd and (len(hands) < self._count or self._since > LOOK_ROUND)
+
+
+def _started(owner: object, solution: Any) -> Any:
+    """One of MediaPipe's solutions, ready to work; closed with its owner, or its memory would stay.
+
+    Its threads load networks with the first image, and chat as they do.
+    """
+    solution.process(np.zeros((64, 64, 3), np.uint8))
+    weakref.finalize(owner, solution.close).atexit = False
+    return solution
 
 
 def _read(answer: Any, shape: tuple[int, ...]) -> Iterator[Detection]:

@@ -3,6 +3,8 @@
 For those who have the file; `mediapipe_hands` needs none. It works with any MediaPipe.
 """
 
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +53,7 @@ class TasksDetector:
                 "finding hands needs MediaPipe: `pip install -c constraints.txt -e '.[video]'`"
             ) from None
         self._mediapipe, self._tasks = mediapipe, tasks
+        self._close: Callable[[], object] = lambda: None
         self.restart()
 
     def restart(self) -> None:
@@ -72,6 +75,8 @@ class TasksDetector:
             raise ValueError(
                 f"{self._model}: not a model of MediaPipe's hands ({first_line(error)})"
             ) from None
+        self._close()
+        self._close = weakref.finalize(self, self._landmarker.close)
         self._time = 0
 
     def __call__(self, image: Image) -> list[Detection]:

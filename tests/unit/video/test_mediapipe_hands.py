@@ -1,7 +1,9 @@
 """MediaPipe behind our terms; only the last tests need MediaPipe itself."""
 
+import gc
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,6 +114,34 @@ def test_joints_of_a_drawn_hand_are_the_models(open_palm):
     size = np.linalg.norm(joints[12] - joints[0])
     assert np.linalg.norm(right.joints_2d - joints, axis=-1).mean() < 0.03 * size
     assert np.linalg.norm(right.joints_2d[12] - right.joints_2d[0]) == pytest.approx(size, rel=0.03)
+
+
+def test_a_detector_leaves_nothing_behind(monkeypatch):
+    """MediaPipe's graphs keep their memory until they are closed; cuts start no new ones."""
+    made, closed = [], []
+
+    class Hands:
+        def __init__(self, **settings):
+            made.append(self)
+
+        def process(self, image):
+            return SimpleNamespace()
+
+        def reset(self):
+            pass
+
+        def close(self):
+            closed.append(self)
+
+    solution = SimpleNamespace(Hands=Hands)
+    monkeypatch.setattr("fourdhands.video.mediapipe_hands._import_solution", lambda: solution)
+    detector = FollowingDetector()
+    for _ in range(3):
+        detector.restart()
+    assert len(made) == 5 and not closed
+    del detector
+    gc.collect()
+    assert len(closed) == 5
 
 
 def test_a_crowd_is_looked_at_again_where_hands_are_missed(monkeypatch):
