@@ -182,7 +182,7 @@ def _follow(job: Job, found: Search) -> tuple[list[list[PairTrack]], list[str]]:
         fewest = min(FEWEST_FRAMES, stop - start)
         lasting = min(max(FEWEST_FRAMES, round(FEWEST_SECONDS * job.video.fps)), stop - start)
         tracks = [track for track in tracks if len(track) >= fewest]
-        tracks = tracks[:1] + [track for track in tracks[1:] if _lasts(track, lasting)]
+        tracks = tracks[:1] + [track for track in tracks[1:] if track.lasts(lasting)]
         if not job.all_people:
             shown = [len(track) for track in tracks]
             left_out = max(left_out, sum(n >= SHOWS * shown[0] for n in shown) - 1)
@@ -192,12 +192,6 @@ def _follow(job: Job, found: Search) -> tuple[list[list[PairTrack]], list[str]]:
         return pairs, []
     people = f"{left_out} other {'person' if left_out == 1 else 'people'}"
     return pairs, [f"the hands of {people} are left out: see --people all"]
-
-
-def _lasts(pair: PairTrack, frames: int) -> bool:
-    """Whether so many frames, one soon after the other, show a pair."""
-    seen = np.array(sorted(pair.hands[0].keys() | pair.hands[1].keys()))
-    return bool((seen[frames - 1 :] - seen[: len(seen) - frames + 1] < 1.5 * frames).any())
 
 
 def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:

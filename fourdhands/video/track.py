@@ -52,6 +52,12 @@ class PairTrack:
         """Detections of both hands."""
         return sum(len(side) for side in self.hands)
 
+    def lasts(self, frames: int) -> bool:
+        """Whether so many frames, one soon after the other, show a hand of it."""
+        seen = np.array(sorted(self.hands[0].keys() | self.hands[1].keys()))
+        last = seen[frames - 1 :]
+        return bool((last - seen[: len(last)] < 1.5 * frames).any())
+
 
 def follow(
     frames: Sequence[Sequence[Detection]],

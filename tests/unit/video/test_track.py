@@ -7,7 +7,7 @@ from fourdhands.skeleton import Side
 from fourdhands.video.detect import Detection
 from fourdhands.video.people import count_people
 from fourdhands.video.pieces import make_pieces
-from fourdhands.video.track import follow, smooth_boxes
+from fourdhands.video.track import PairTrack, follow, smooth_boxes
 
 R, L = Side.RIGHT, Side.LEFT
 SIZE = (1280, 720)
@@ -65,6 +65,14 @@ def test_two_people_are_two_pairs_the_more_persistent_one_first():
     tracks = follow(frames, 30.0, SIZE, most_pairs=4)
     assert [len(track) for track in tracks] == [60, 20]
     assert set(places(tracks[1], R).values()) == {900.0}
+
+
+@pytest.mark.parametrize(
+    ("seen", "long"), [((0, 1), False), (range(10), True), (range(0, 28, 2), False)]
+)
+def test_a_person_who_shows_for_a_while(seen, long):
+    track = PairTrack(({t: hand(R, 300) for t in seen}, {0: hand(L, 500)}))
+    assert track.lasts(10) is long
 
 
 def test_endings_say_why():
