@@ -40,7 +40,7 @@ FEWEST_FRAMES: Final = 3
 """A pair that is seen in fewer frames in all is left out."""
 FEWEST_SECONDS: Final = 0.33
 """Nor is one beside the most persistent one a person that never shows for so long, with holes."""
-SHOWS: Final = 0.1
+SHOWS: Final = 0.25
 """A pair seen less often than this share of the most persistent one is not worth a note."""
 MOST_PAIRS: Final = 8
 _CLIP_ARRAYS: Final = ("global_orient", "hand_pose", "betas", "transl")
