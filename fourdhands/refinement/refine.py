@@ -29,6 +29,7 @@ from fourdhands.refinement.stages import RefinementConfig
 from fourdhands.refinement.state import SavedState
 from fourdhands.refinement.trajectory_checks import suspect
 from fourdhands.refinement.windows import Outcome, solve_all
+from fourdhands.refinement.world_scale import WorldScale
 from fourdhands.structures import HandState
 
 UNKNOWN_SCALE: Final = math.log(2.0)  # deviation where nothing tells the scale
@@ -173,42 +174,16 @@ def _prepare(
 ) -> tuple[Evidence, Motion, list[str], Tensor]:
     """Scale, first motion, completion: all that the stages start from."""
     clip = estimated.clip
-    notes: list[str] = []
     found = first_scale(estimated, world.rotation, world.translation)
-    scales, deviations, bounds, static = [], [], [], []
+    starts: list[_ScaleStart] = []
     for k, (one, camera) in enumerate(zip(found, cameras, strict=True)):
-        known = config.world_scale or (1.0 if camera.metric else None)
-        unit = float(world.unit[k])
-        moves = bool((world.translation[k] != 0).any())
         if config.check_camera and (mistake := _mistake(estimated, world, k)):
             raise ValueError(
                 f"{camera.source}: with it the hands jump about in the world; {mistake}"
             )
-        if known is not None or not moves:
-            scales.append(math.log((known or 1.0) * unit))
-            deviations.append(1e-3)
-            bounds.append((scales[-1] - 1e-9, scales[-1] + 1e-9))
-        elif math.isinf(one.deviation):
-            guess = None if one.static else _scale_by_scene(estimated, k, camera)
-            scales.append(math.log(guess * unit if guess else _still_scale(one.static, unit)))
-            deviations.append(UNKNOWN_SCALE)
-            held = one.static or guess is not None
-            bounds.append(
-                (scales[-1] - 1e-9, scales[-1] + 1e-9) if held else _wide(scales[-1], config)
-            )
-            told = "a camera on a stand" if one.static else "the world's scale is not known"
-            if guess is not None:
-                told += ", a guess by how far away the scene is"
-            notes.append(
-                f"{camera.source}: its translations do not show in the hands' motion: {told}"
-            )
-        else:
-            scales.append(math.log(one.scale))
-            deviations.append(max(one.deviation, MIN_SCALE_DEVIATION))
-            bounds.append(_wide(scales[-1], config))
-        static.append(one.static)
+        starts.append(_scale_start(estimated, k, one, camera, world, config))
     like = estimated.wrist
-    log_scale = like.new_tensor(scales)
+    log_scale = like.new_tensor([start.log_scale for start in starts])
     motion = first_motion(estimated, world.rotation, world.translation, log_scale)
     noise = noise_level(estimated, skeleton, world.rotation)
     noise = noise if config.adapt else torch.ones_like(noise)
@@ -232,25 +207,68 @@ def _prepare(
         camera_rotation=world.rotation,
         camera_translation=world.translation,
         scale_start=log_scale,
-        scale_deviation=like.new_tensor(deviations),
-        scale_bounds=like.new_tensor(bounds),
+        scale_deviation=like.new_tensor([start.deviation for start in starts]),
+        scale_bounds=like.new_tensor([start.bounds for start in starts]),
         completion=completion,
         completion_precision=precision,
         noise=noise,
         free=torch.ones_like(clip.observed),
     )
     motion = replace(motion, pose=evidence.filled(motion.pose))
-    return evidence, motion, notes, torch.tensor(static, device=like.device)
+    notes = [start.note for start in starts if start.note]
+    static = torch.tensor([one.static for one in found], device=like.device)
+    return evidence, motion, notes, static
+
+
+@dataclass(frozen=True)
+class _ScaleStart:
+    """What a clip's scale starts from: the logarithm, its deviation and its bounds."""
+
+    log_scale: float
+    deviation: float
+    bounds: tuple[float, float]
+    note: str | None = None
+
+
+def _scale_start(
+    estimated: Estimate,
+    k: int,
+    found: WorldScale,
+    camera: CameraMotion,
+    world: _World,
+    config: RefinementConfig,
+) -> _ScaleStart:
+    unit = float(world.unit[k])
+    known = config.world_scale or (1.0 if camera.metric else None)
+    if known is not None or not (world.translation[k] != 0).any():
+        log_scale = math.log((known or 1.0) * unit)
+        return _ScaleStart(log_scale, 1e-3, _narrow(log_scale))
+    if math.isfinite(found.deviation):
+        log_scale = math.log(found.scale)
+        deviation = max(found.deviation, MIN_SCALE_DEVIATION)
+        return _ScaleStart(log_scale, deviation, _wide(log_scale, config))
+    unseen = f"{camera.source}: its translations do not show in the hands' motion: "
+    if found.static:  # the trajectory's noise is made too small to matter
+        log_scale = math.log(1e-6)
+        note = unseen + "a camera on a stand"
+        return _ScaleStart(log_scale, UNKNOWN_SCALE, _narrow(log_scale), note)
+    unknown = unseen + "the world's scale is not known"
+    guess = _scale_by_scene(estimated, k, camera)
+    if guess is None:
+        log_scale = math.log(unit)
+        return _ScaleStart(log_scale, UNKNOWN_SCALE, _wide(log_scale, config), unknown)
+    log_scale = math.log(guess * unit)
+    note = f"{unknown}, and guessed by how far away the scene is"
+    return _ScaleStart(log_scale, UNKNOWN_SCALE, _narrow(log_scale), note)
+
+
+def _narrow(log_scale: float) -> tuple[float, float]:
+    return log_scale - 1e-9, log_scale + 1e-9
 
 
 def _wide(log_scale: float, config: RefinementConfig) -> tuple[float, float]:
     low, high = config.scale_bounds
     return log_scale + math.log(low), log_scale + math.log(high)
-
-
-def _still_scale(static: bool, unit: float) -> float:
-    """A camera on a stand: its trajectory's noise is made too small to matter."""
-    return 1e-6 if static else unit
 
 
 def _scale_by_scene(estimated: Estimate, k: int, camera: CameraMotion) -> float | None:

@@ -97,7 +97,7 @@ def test_a_scale_that_hands_do_not_tell_is_guessed_by_the_scene() -> None:
     found = _refine(one.observed, CONFIG, camera=camera)
     assert float(found.world_scale) == pytest.approx(2.5 * depth / 10, rel=0.1)
     assert torch.isinf(found.world_scale_deviation).all()
-    assert "a guess by how far away the scene is" in found.notes[0]
+    assert "guessed by how far away the scene is" in found.notes[0]
 
 
 def test_what_windows_know_adds_up() -> None:
