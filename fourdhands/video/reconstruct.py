@@ -217,7 +217,7 @@ def _camera(job: Job, found: Search) -> tuple[SolvedCamera, float, str]:
 
 
 def _solved(job: Job, found: Search, solve: CameraSolver, known: float | None) -> SolvedCamera:
-    key = key_of("camera 2", job.video_key, job.detector_key, job.camera_key, known)
+    key = key_of("camera 3", job.video_key, job.detector_key, job.camera_key, known)
     stored = job.cache.load("camera", key)
     if stored is not None:
         return SolvedCamera.from_arrays(stored)

@@ -13,7 +13,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation, Slerp
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, RotationSpline
 from tqdm import tqdm
 
 from fourdhands.refinement.camera_motion import (
@@ -249,12 +250,15 @@ def _placed(reconstruction: Any) -> Iterator[tuple[Any, Poses]]:
 
 
 def between(frames: NDArray[np.int64], poses: Poses, wanted: NDArray[np.int64]) -> Poses:
-    """Poses (T, 4, 4) at every frame, on arcs and lines between those that are known."""
+    """Poses (T, 4, 4) at every frame, on cubic splines through those that are known.
+
+    A carried camera trembles: on lines between every second frame its path would jerk as much as
+    hands do, and the world's scale would come out too small.
+    """
     inverse = world_from_cam_to_cam_from_world(poses)
     inside = np.clip(wanted, frames[0], frames[-1])
     result = np.tile(np.eye(4), (len(wanted), 1, 1))
-    turns = Slerp(frames, Rotation.from_matrix(inverse[:, :3, :3]))
+    turns = RotationSpline(frames, Rotation.from_matrix(inverse[:, :3, :3]))
     result[:, :3, :3] = turns(inside).as_matrix()
-    for axis in range(3):
-        result[:, axis, 3] = np.interp(inside, frames, inverse[:, axis, 3])
+    result[:, :3, 3] = CubicSpline(frames, inverse[:, :3, 3])(inside)
     return world_from_cam_to_cam_from_world(result)
