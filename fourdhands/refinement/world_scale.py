@@ -45,12 +45,12 @@ class WorldScale:
 
 
 def find_world_scale(
-    wrists: Array, observed: NDArray[np.bool_], rotation: Array, translation: Array, fps: float
+    points: Array, observed: NDArray[np.bool_], rotation: Array, translation: Array, fps: float
 ) -> WorldScale:
     """Find the scale of a trajectory.
 
     Args:
-        wrists: (T, S, 3) camera frame, metres.
+        points: (T, S, 3) one of each hand (its middle, its wrist), camera frame, metres.
         observed: (T, S) which of them are known.
         rotation: (T, 3, 3) camera from world.
         translation: (T, 3) camera from world, units of the trajectory.
@@ -64,8 +64,8 @@ def find_world_scale(
     if not moves:
         return WorldScale(1.0, np.inf, static=turn < STILL_TURN)
     paths = [
-        _Path.of(wrists[:, side], observed[:, side], rotation, spread / size, fps)
-        for side in range(wrists.shape[1])
+        _Path.of(points[:, side], observed[:, side], rotation, spread / size, fps)
+        for side in range(points.shape[1])
         if observed[:, side].sum() >= 3
     ]
     if not paths:
@@ -101,7 +101,7 @@ class _Path:
     @classmethod
     def of(
         cls,
-        wrists: Array,
+        points: Array,
         observed: NDArray[np.bool_],
         rotation: Array,
         centres: Array,
@@ -109,13 +109,13 @@ class _Path:
     ) -> "_Path":
         first, last = np.flatnonzero(observed)[[0, -1]]
         there = slice(first, last + 1)
-        wrists, observed, rotation = wrists[there], observed[there], rotation[there]
-        sight = wrists / np.maximum(np.linalg.norm(wrists, axis=-1, keepdims=True), 1e-9)
+        points, observed, rotation = points[there], observed[there], rotation[there]
+        sight = points / np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-9)
         along = sight[:, :, None] * sight[:, None]
         precision = (np.eye(3) - along) / LATERAL**2 + along / DEPTH**2
         turned = rotation.swapaxes(-1, -2)
         precision = turned @ precision @ rotation * observed[:, None, None]
-        places = np.einsum("tij,tj->ti", turned, np.where(observed[:, None], wrists, 0))
+        places = np.einsum("tij,tj->ti", turned, np.where(observed[:, None], points, 0))
         return cls(places, centres[there], precision, fps)
 
 
@@ -200,7 +200,7 @@ def _banded(precision: Array, smooth: Array) -> Array:
 
 
 def path_unrest(
-    wrists: Array, observed: NDArray[np.bool_], rotation: Array, translation: Array, fps: float
+    points: Array, observed: NDArray[np.bool_], rotation: Array, translation: Array, fps: float
 ) -> float:
     """How badly a reading of the camera lets hands move smoothly, at its best scale.
 
@@ -211,9 +211,9 @@ def path_unrest(
     size = max(float(np.abs(spread).max()), 1e-12)
     cost, count = 0.0, 0
     parts = []
-    for side in range(wrists.shape[1]):
+    for side in range(points.shape[1]):
         if observed[:, side].sum() >= 3:
-            path = _Path.of(wrists[:, side], observed[:, side], rotation, spread / size, fps)
+            path = _Path.of(points[:, side], observed[:, side], rotation, spread / size, fps)
             parts.append(_marginal(path, np.ones(len(path.places)), *LIVELINESS[1]))
             count += int(observed[:, side].sum())
     if not parts:
